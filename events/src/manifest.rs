@@ -1,0 +1,504 @@
+//! The manifest: when a function runs, what it may touch, and how much it may use.
+//!
+//! The types here are the one description of `function.yaml`: `cli` reads YAML into them, the admin API reads JSON into
+//! them, the registry stores them, and `dunlin schema` prints the JSON Schema made from them. Anything that can be judged
+//! from a single value is judged while it is read, so that the error carries that value's place; what needs two values is
+//! in [`Manifest::problems`]. Reading `${VAR}` and files is the business of `cli`: a manifest is complete in itself.
+
+use crate::{
+    allow::HttpOrigin,
+    function::FunctionName,
+    secrets::SecretName,
+    units::{self, ByteSize},
+};
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32, str::FromStr, time::Duration};
+
+/// A function's manifest, `function.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Dunlin function manifest")]
+pub struct Manifest {
+    /// The function's name: 1 to 63 lowercase letters, digits and hyphens.
+    pub name: FunctionName,
+    /// The compiled function: the path of a `.wasm` file, relative to this file.
+    pub component: String,
+    /// The command that builds the component; `dunlin dev` and `dunlin build` run it in this file's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// What makes the function run. Without any it runs only when called by `dunlin invoke`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
+    /// What the function may touch. Nothing is reachable by default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allow: Allow,
+    /// How much one invocation may use, and how many may run at once.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
+    /// How often a sandbox is used again. The default is a fresh sandbox for every request of a WASI 0.2 component or
+    /// command, and 128 requests, 16 at once, for a WASI 0.3 component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<Reuse>,
+}
+
+/// One rule for when the function runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    /// Run for HTTP requests.
+    Http(HttpTrigger),
+}
+
+/// The HTTP requests a function answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTrigger {
+    /// The path, with `{name}` for one segment and a final `{*name}` for all that follow: `/invoices/{id}`.
+    pub path: RoutePath,
+    /// The methods; any method when absent. `GET` includes `HEAD`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<Method>,
+    /// The host name, exact (`api.example.com`) or one level of wildcard (`*.example.com`); any host when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostPattern>,
+}
+
+/// A method a route can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+}
+
+impl Method {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+}
+
+/// What a function may touch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    /// The HTTP servers it may call: `https://api.stripe.com`, `https://*.example.com`, `http://127.0.0.1:9000`.
+    /// An empty list lets a component import `wasi:http` without reaching anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Vec<HttpOrigin>>,
+    /// The private networks its HTTP calls may reach: `10.0.0.0/8`. Loopback, link-local and private addresses are
+    /// refused after name resolution unless they are in here, or `http` names the address itself or `localhost`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub networks: Vec<IpNet>,
+    /// Environment variables and their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<EnvName, String>,
+    /// Secrets, by name; each reaches the function as an environment variable. The platform knows their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretName>,
+}
+
+/// What one invocation may use. Sizes and durations carry their unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory of the whole sandbox: all linear memories and tables together. Default 128MiB.
+    pub memory: ByteSize,
+    /// From the start of the invocation to the end of its response. Default 30s.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub time: Duration,
+    /// Time spent computing. Default 10s.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub cpu: Duration,
+    /// Invocations that run at once. Default 100.
+    pub concurrency: NonZeroU32,
+    /// Invocations that wait for one of those places; more are refused with 429. Default 1000.
+    pub queue: u32,
+    /// Size of a request body. Default 16MiB.
+    pub request_body: ByteSize,
+    /// Size of a response body. Default 64MiB.
+    pub response_body: ByteSize,
+    /// Output on stdout and stderr kept as log of one invocation; what exceeds it is counted and dropped. Default 1MiB.
+    pub log: ByteSize,
+    /// Outgoing HTTP requests of one invocation. Default 1000.
+    pub http_requests: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(128),
+            time: Duration::from_secs(30),
+            cpu: Duration::from_secs(10),
+            concurrency: NonZeroU32::new(100).expect("100 is not 0"),
+            queue: 1000,
+            request_body: ByteSize::mib(16),
+            response_body: ByteSize::mib(64),
+            log: ByteSize::mib(1),
+            http_requests: 1000,
+        }
+    }
+}
+
+/// How often one sandbox is used before it is thrown away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reuse {
+    /// Requests one sandbox serves; 1 means a fresh sandbox for each.
+    pub count: NonZeroU32,
+    /// Requests one sandbox serves at the same time. Only WASI 0.3 components can serve more than one.
+    #[serde(default = "one")]
+    pub concurrency: NonZeroU32,
+    /// How long an idle sandbox is kept. Default 1s.
+    #[serde(default = "one_second", with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub idle: Duration,
+}
+
+fn one() -> NonZeroU32 {
+    NonZeroU32::MIN
+}
+
+fn one_second() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// The path of a route: segments of text, `{name}` for one whole segment, a final `{*name}` for one or more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoutePath {
+    text: String,
+    parameters: Vec<String>,
+}
+
+/// Why a text is no route path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` is not a route: {reason}")]
+pub struct InvalidRoutePath {
+    pub path: String,
+    pub reason: String,
+}
+
+impl RoutePath {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The names of its parameters, in order.
+    pub fn parameters(&self) -> &[String] {
+        &self.parameters
+    }
+}
+
+impl FromStr for RoutePath {
+    type Err = InvalidRoutePath;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRoutePath> {
+        let invalid = |reason: String| InvalidRoutePath { path: text.to_owned(), reason };
+        let Some(rest) = text.strip_prefix('/') else {
+            return Err(invalid("it must begin with `/`".into()));
+        };
+        if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\' | '"' | '<' | '>'))
+        {
+            let help = "write what the path matches, percent-encoded and without a query";
+            return Err(invalid(format!("{c:?} cannot stand in a path; {help}")));
+        }
+        let mut parameters: Vec<String> = Vec::new();
+        let mut segments = rest.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            if segment == "." || segment == ".." {
+                return Err(invalid(format!("`{segment}` is not a segment a request can have")));
+            }
+            if segment.is_empty() && segments.peek().is_some() {
+                return Err(invalid("it has an empty segment".into()));
+            }
+            if !segment.contains(['{', '}']) {
+                continue;
+            }
+            let name = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')).unwrap_or_default();
+            let (name, rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
+            let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+            if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                return Err(invalid(format!(
+                    "a parameter is a whole segment, `{{name}}` or a final `{{*name}}`, of letters, digits and `_`; found `{segment}`"
+                )));
+            }
+            if rest && segments.peek().is_some() {
+                return Err(invalid(format!("`{segment}` takes all that follows, so it must come last")));
+            }
+            if parameters.iter().any(|known| known == name) {
+                return Err(invalid(format!("it has two parameters named `{name}`")));
+            }
+            parameters.push(name.to_owned());
+        }
+        Ok(Self { text: text.to_owned(), parameters })
+    }
+}
+
+/// A host name a route answers: exact, or `*.` and a name for exactly one more label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPattern(String);
+
+/// Why a text is no host name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a host name: write `api.example.com` or `*.example.com`, without scheme and port")]
+pub struct InvalidHost(pub String);
+
+impl HostPattern {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        if is_host_name(name) { Ok(Self(text.to_ascii_lowercase())) } else { Err(InvalidHost(text.to_owned())) }
+    }
+}
+
+/// Whether a text is a host name of RFC 1123.
+pub(crate) fn is_host_name(name: &str) -> bool {
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+}
+
+/// The name of an environment variable: letters, digits and `_`, not beginning with a digit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EnvName(String);
+
+/// Why a text is no variable name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a variable name: use letters, digits and `_`, not beginning with a digit")]
+pub struct InvalidEnvName(pub String);
+
+impl EnvName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EnvName {
+    type Err = InvalidEnvName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEnvName> {
+        let valid = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+            && text.len() <= 255;
+        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidEnvName(text.to_owned())) }
+    }
+}
+
+/// Gives a type that is written as a text its `serde` and schema form.
+macro_rules! as_text {
+    ($type:ty, $name:literal, $schema:tt) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+    };
+}
+pub(crate) use as_text;
+
+as_text!(RoutePath, "RoutePath", { "type": "string", "pattern": "^/", "examples": ["/invoices/{id}", "/files/{*path}"] });
+as_text!(HostPattern, "HostPattern", { "type": "string", "examples": ["api.example.com", "*.example.com"] });
+as_text!(EnvName, "EnvName", { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" });
+
+impl fmt::Display for RoutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for EnvName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something wrong with a manifest, with its place in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// Where, as a JSON Pointer (RFC 6901) into the manifest: `/triggers/0/http/path`. Empty for the whole manifest.
+    pub pointer: String,
+    /// What is wrong: a lowercase fragment that names the thing in backticks.
+    pub message: String,
+    /// What to do about it, often the line to write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl Problem {
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into(), help: None }
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl Manifest {
+    /// What is wrong with this manifest beyond its single values. Empty when it is fit to deploy, as far as the manifest
+    /// alone can tell.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.component.trim().is_empty() {
+            problems
+                .push(Problem::new("/component", "`component` is empty").help(
+                    "write the path of the compiled function, such as `target/wasm32-wasip2/release/hello.wasm`",
+                ));
+        }
+        for (at, limit, zero) in [
+            ("memory", "memory", self.limits.memory.0 == 0),
+            ("time", "time", self.limits.time.is_zero()),
+            ("cpu", "computing time", self.limits.cpu.is_zero()),
+        ] {
+            if zero {
+                problems.push(
+                    Problem::new(format!("/limits/{at}"), format!("no function can run with no {limit}"))
+                        .help("leave the line out for the default"),
+                );
+            }
+        }
+        for (index, secret) in self.allow.secrets.iter().enumerate() {
+            let pointer = format!("/allow/secrets/{index}");
+            if self.allow.env.keys().any(|name| name.as_str() == secret.as_str()) {
+                problems.push(
+                    Problem::new(pointer, format!("`{secret}` is both a secret and a variable of `allow.env`"))
+                        .help("keep one of the two: both reach the function as the same environment variable"),
+                );
+            } else if self.allow.secrets[..index].contains(secret) {
+                problems.push(Problem::new(pointer, format!("the secret `{secret}` is named twice")));
+            }
+        }
+        for (index, trigger) in self.triggers.iter().enumerate() {
+            if self.triggers[..index].contains(trigger) {
+                problems.push(Problem::new(format!("/triggers/{index}"), "this trigger is there twice"));
+            }
+        }
+        problems
+    }
+
+    /// The HTTP triggers with their place in `triggers`.
+    pub fn http_triggers(&self) -> impl Iterator<Item = (usize, &HttpTrigger)> {
+        self.triggers.iter().enumerate().map(|(index, trigger)| match trigger {
+            Trigger::Http(http) => (index, http),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn route_paths_say_what_is_wrong() {
+        for good in ["/", "/hello", "/hello/", "/a/{b}/c/{*rest}", "/{a}", "/%C3%A4"] {
+            assert_eq!(good.parse::<RoutePath>().unwrap().as_str(), good);
+        }
+        for (bad, reason) in [
+            ("hello", "must begin with `/`"),
+            ("/a b", "cannot stand in a path"),
+            ("/a?b", "without a query"),
+            ("/a//b", "empty segment"),
+            ("/../a", "not a segment"),
+            ("/{a}b", "whole segment"),
+            ("/{}", "whole segment"),
+            ("/{a:[0-9]+}", "whole segment"),
+            ("/{*a}/b", "must come last"),
+            ("/{a}/{a}", "two parameters named `a`"),
+        ] {
+            let error = bad.parse::<RoutePath>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_survives_the_registry() {
+        let json = serde_json::json!({
+            "name": "billing", "component": "billing.wasm",
+            "triggers": [{ "http": { "path": "/invoices/{id}", "methods": ["GET", "POST"], "host": "*.example.com" } }],
+            "allow": { "http": ["https://api.stripe.com"], "env": { "CURRENCY": "EUR" }, "secrets": ["STRIPE_KEY"], "networks": ["10.0.0.0/8"] },
+            "limits": { "memory": "64MiB", "time": "1m 30s" },
+            "reuse": { "count": 10 },
+        });
+        let manifest: Manifest = serde_json::from_value(json).unwrap();
+        let written = serde_json::to_string(&manifest).unwrap();
+        assert_eq!(serde_json::from_str::<Manifest>(&written).unwrap(), manifest);
+        assert!(manifest.problems().is_empty());
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let error = serde_json::from_str::<Manifest>(r#"{"name":"a","component":"a.wasm","alow":{}}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `alow`"), "{error}");
+    }
+
+    #[test]
+    fn contradictions_are_found_with_their_place() {
+        let manifest: Manifest = serde_json::from_value(serde_json::json!({
+            "name": "a", "component": " ",
+            "triggers": [{ "http": { "path": "/" } }, { "http": { "path": "/" } }],
+            "allow": { "env": { "KEY": "x" }, "secrets": ["KEY", "OTHER", "OTHER"] },
+            "limits": { "time": "0s" },
+        }))
+        .unwrap();
+        let places: Vec<_> = manifest.problems().into_iter().map(|problem| problem.pointer).collect();
+        assert_eq!(places, ["/component", "/limits/time", "/allow/secrets/0", "/allow/secrets/2", "/triggers/1"]);
+    }
+}
