@@ -160,6 +160,8 @@ pub struct Component {
     /// Size of the component as uploaded, in bytes.
     pub size: u64,
     pub shape: Shape,
+    /// Memory it has when it starts, all linear memories together, in bytes. A manifest must allow at least this.
+    pub initial_memory: u64,
     /// The interfaces it imports, as the component names them: `wasi:http/outgoing-handler@0.2.3`.
     pub imports: Vec<String>,
 }
