@@ -1,0 +1,44 @@
+# Everything a new machine needs is Rust by rustup, a C compiler and make; `make help` lists the targets.
+
+# Cargo's own folder for what it builds; set CARGO_TARGET_DIR to share one between checkouts.
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+DUNLIN  := $(TARGET)/release/dunlin
+
+.PHONY: help toolchain guests build test demo bench lint fmt clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+# rust-toolchain.toml names the compiler, its components and the WebAssembly targets. rustup installs what is missing by
+# itself only where RUSTUP_AUTO_INSTALL isn't 0; asked like this it always does. A tenth of a second when all is there.
+toolchain:
+	@rustup toolchain install --no-self-update 2>&1 | grep -v 'using existing\|has been installed\|because:' || true
+	@rustc --version >/dev/null
+
+guests: toolchain ## build the example functions and the guests of the tests to WebAssembly
+	sh functions/build.sh
+
+build: toolchain ## build the platform, optimised
+	cargo build --locked --release --package dunlin
+
+test: guests ## run all tests
+	cargo test --locked --workspace
+
+demo: build guests ## start a platform with the examples deployed (DEMO=check calls each and stops)
+	@DUNLIN=$(DUNLIN) DEMO=$(DEMO) functions/demo.sh
+
+bench: build guests ## measure against wasmtime serve and bare hyper; takes about 10 minutes
+	DUNLIN=$(abspath $(DUNLIN)) bench/http/run.sh
+
+lint: toolchain ## formatting, clippy, licences and sources of dependencies
+	.ci/lint
+
+fmt: toolchain ## format all code
+	cargo fmt --all
+	cd functions && cargo fmt --all
+	cd bench && cargo fmt --all
+
+clean: ## remove what was built, and the demo's data
+	cargo clean
+	rm -rf functions/target bench/target .dunlin
