@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# `make demo`: starts a platform, deploys the examples and prints the calls to try. It runs until ctrl-c.
+# `make demo DEMO=check` makes each of the calls, compares the answers and stops.
+#
+# DUNLIN_LISTEN and DUNLIN_ADMIN choose other addresses than 127.0.0.1:8080 and 127.0.0.1:8081, DUNLIN_DATA another folder
+# than .dunlin/demo.
+set -euo pipefail
+cd "$(dirname "$0")"
+root=$(cd .. && pwd)
+
+dunlin=${DUNLIN:-$root/target/release/dunlin}
+listen=${DUNLIN_LISTEN:-127.0.0.1:8080}
+admin=${DUNLIN_ADMIN:-127.0.0.1:8081}
+data=${DUNLIN_DATA:-$root/.dunlin/demo}
+mode=${DEMO:-serve}
+# The commands below speak to this platform, whatever the caller's environment points them to.
+unset DUNLIN_SERVER DUNLIN_TOKEN DUNLIN_LISTEN DUNLIN_ADMIN DUNLIN_DATA
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
+
+case $mode in
+serve) ;;
+check)
+  command -v curl >/dev/null || fail "DEMO=check makes its calls with curl, which is not installed"
+  data=$(mktemp -d)
+  ;;
+*) fail "DEMO is \`check\` or nothing, not \`$mode\`" ;;
+esac
+
+output=$(mktemp)
+platform=
+# Each signal is handed on: the platform lets running requests finish at the first and ends at once at the second.
+forward() { [ -z "$platform" ] || kill -TERM "$platform" 2>/dev/null || true; }
+ended() { while kill -0 "$platform" 2>/dev/null; do wait "$platform" || true; done; }
+stop() {
+  forward
+  [ -z "$platform" ] || ended
+  rm -f "$output"
+  [ "$mode" = serve ] || rm -rf "$data"
+}
+trap forward INT TERM
+trap stop EXIT
+
+# Job control gives it a process group of its own, so that ctrl-c reaches it through this script alone, once.
+set -m
+"$dunlin" up --data "$data" --listen "$listen" --admin "$admin" >"$output" &
+platform=$!
+set +m
+# It prints both addresses once it accepts.
+until grep -q '^admin ' "$output"; do
+  kill -0 "$platform" 2>/dev/null || {
+    wait "$platform" || true
+    platform=
+    say
+    say "The platform did not start; its own words are above. If $listen or $admin is taken, choose others:"
+    say "  DUNLIN_LISTEN=127.0.0.1:9080 DUNLIN_ADMIN=127.0.0.1:9081 make demo"
+    exit 1
+  }
+  sleep 0.05
+done
+address() { sed -n "s/^$1  *\(http[^ ]*\).*/\1/p" "$output" | head -n 1; }
+functions=$(address functions)
+server=$(address admin)
+
+"$dunlin" deploy . --server "$server"
+
+checked=0
+failed=0
+# try WHAT EXPECTED ARGUMENT...: a call as curl's arguments, and what its answer must contain.
+try() {
+  local what=$1 expected=$2 argument shown= answer
+  shift 2
+  for argument in "$@"; do
+    case $argument in
+    *[!a-zA-Z0-9_./:@-]*) shown+=" '$argument'" ;;
+    *) shown+=" $argument" ;;
+    esac
+  done
+  if [ "$mode" = serve ]; then
+    printf '  # %s\n  curl%s\n' "$what" "$shown"
+    return
+  fi
+  checked=$((checked + 1))
+  answer=$(curl --silent --show-error --max-time 20 "$@" 2>&1) || true
+  if [[ $answer == *"$expected"* ]]; then
+    say "ok      $what"
+  else
+    failed=$((failed + 1))
+    say "FAILED  $what: curl$shown"
+    say "        expected $expected, got $answer"
+  fi
+}
+
+say
+[ "$mode" = check ] || say "The examples are deployed at $functions. Calls to try in another terminal:"
+say
+try 'a WASI 0.2 component' 'Hello, world!' "$functions/hello"
+try 'a WASI 0.3 component, asynchronous' 'Hello, world!' "$functions/hello-async"
+try 'path parameters and JSON' '"result":26.2' "$functions/convert/42.195/km/mi"
+try 'a JSON body' '"results":[' "$functions/convert/km/mi" -H 'content-type: application/json' -d '{"values": [1, 10, 100]}'
+try 'its own errors' 'there is no unit' "$functions/convert/1/km/parsec"
+try 'a body that streams through' 'A QUIET BIRD' "$functions/upper" -d 'a quiet bird'
+try 'a command: the body on stdin, the answer from stdout' '3 words, 12 bytes' "$functions/word-count" -d 'a quiet bird'
+if [ "$functions" = http://127.0.0.1:8080 ]; then
+  try 'outgoing calls, three at once, to servers its manifest allows' '"status":200' "$functions/fan-out"
+  try 'and to one it does not allow' '"error":' -G "$functions/fan-out" --data-urlencode 'url=http://127.0.0.1:8081/health'
+fi
+try 'no such route' '"status":404' "$functions/nowhere"
+
+if [ "$mode" = check ]; then
+  say
+  say "demo: $((checked - failed)) passed, $failed failed"
+  [ "$failed" = 0 ]
+  exit
+fi
+
+say
+say "The platform itself:"
+say
+printf '  %s\n' "$dunlin list --server $server" "$dunlin logs -f --server $server" "$dunlin show convert --server $server"
+say
+say "ctrl-c stops it; what is deployed stays in $data and is there again at the next start."
+ended
+platform=
