@@ -7,7 +7,7 @@ use crate::units::ByteSize;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use std::{fmt, str::FromStr, time::Duration};
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 /// The body of a request or response, streamed. Data and at most one frame of trailers; an error ends it.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
@@ -20,7 +20,9 @@ impl InvocationId {
     /// A new id for an invocation that starts now.
     #[expect(clippy::new_without_default, reason = "each is another one")]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        // One context per thread: the `uuid` crate's own is shared under a lock, and every request needs an id.
+        thread_local!(static CONTEXT: ContextV7 = const { ContextV7::new() });
+        Self(CONTEXT.with(|context| Uuid::new_v7(Timestamp::now(context))))
     }
 }
 

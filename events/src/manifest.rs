@@ -246,7 +246,8 @@ impl FromStr for RoutePath {
             if rest && segments.peek().is_some() {
                 return Err(invalid(format!("`{segment}` takes all that follows, so it must come last")));
             }
-            if parameters.iter().any(|known| known == name) {
+            // They reach the function as headers, whose names have no case.
+            if parameters.iter().any(|known| known.eq_ignore_ascii_case(name)) {
                 return Err(invalid(format!("it has two parameters named `{name}`")));
             }
             parameters.push(name.to_owned());
@@ -462,6 +463,7 @@ mod tests {
             ("/{a:[0-9]+}", "whole segment"),
             ("/{*a}/b", "must come last"),
             ("/{a}/{a}", "two parameters named `a`"),
+            ("/{id}/{Id}", "two parameters named `Id`"),
         ] {
             let error = bad.parse::<RoutePath>().unwrap_err().to_string();
             assert!(error.contains(reason), "{bad}: {error}");

@@ -1,0 +1,7 @@
+//! HTTP serving, which no other part of the platform knows.
+//!
+//! Two listeners: [`data`] is what callers of functions see and nothing else, `admin` is what operators see. Both run
+//! functions through [`call`].
+
+pub mod admin;
+pub mod routes;

@@ -1,0 +1,265 @@
+//! Which function answers a request: the table of hosts, paths and methods.
+//!
+//! Precedence never depends on the order of deploys. An exact host goes before a wildcard host and that before any host;
+//! the first of them that has a matching path decides. Within it the most specific path wins, compared segment by
+//! segment: literal, then `{parameter}`, then `{*rest}`. The method comes last, and it does not lead back to a less
+//! specific path: a path that matches without the method is a 405. `docs/http.md` says the same to users.
+//!
+//! Paths are a tree of segments of our own. matchit, the obvious crate, refuses `/{a}` beside `/{*rest}`, and two routes
+//! that differ in nothing but their methods need one node anyway.
+
+use crate::active::ActiveFunction;
+use dunlin_events::{FunctionName, manifest::HttpTrigger};
+use http::{HeaderName, HeaderValue, Method};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+/// The routes of all active functions. Never changed once built: a deploy builds new ones.
+#[derive(Default)]
+pub struct Routes {
+    exact: HashMap<Box<str>, Node>,
+    /// `*.example.com` under `example.com`.
+    wildcard: HashMap<Box<str>, Node>,
+    any: Node,
+}
+
+/// What became of the search for a request's function.
+pub enum Found {
+    Function {
+        function: Arc<ActiveFunction>,
+        parameters: Parameters,
+    },
+    /// The path is there, but not with this method.
+    MethodNotAllowed {
+        /// The methods it is there with, as the `Allow` header writes them.
+        allow: HeaderValue,
+    },
+    NotFound,
+}
+
+/// Path parameters in the form in which they reach the function: `dunlin-param-<name>`, percent-encoded as in the URL.
+pub type Parameters = Vec<(HeaderName, HeaderValue)>;
+
+/// Two routes that no request could tell apart.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{what}` is taken by trigger {other_trigger} of `{other}`")]
+pub struct Conflict {
+    /// The one that came later in the order given.
+    pub function: FunctionName,
+    /// Its place in `triggers`.
+    pub trigger: usize,
+    /// The one that came earlier: another function, or the same one with another trigger.
+    pub other: FunctionName,
+    pub other_trigger: usize,
+    /// The route, such as `GET api.example.com/invoices/{id}`.
+    pub what: String,
+}
+
+/// A place in a path.
+#[derive(Default)]
+struct Node {
+    literals: HashMap<Box<str>, Node>,
+    parameter: Option<Box<Node>>,
+    /// Routes whose path ends here.
+    here: Vec<Route>,
+    /// Routes whose path goes on with `{*rest}` from here.
+    rest: Vec<Route>,
+}
+
+/// A function under one method of one path.
+struct Route {
+    /// `None` stands for any.
+    method: Option<Method>,
+    function: Arc<ActiveFunction>,
+    trigger: usize,
+    /// The headers its parameters are given in. They belong to the route, not to the path: another method of the same
+    /// path may name its parameters otherwise.
+    parameters: Arc<[HeaderName]>,
+}
+
+impl Routes {
+    /// Builds the table, or says everything that conflicts in it.
+    ///
+    /// Two routes conflict when their host, the shape of their path (parameters count, not their names) and a method, or
+    /// the absence of methods, are the same.
+    pub fn build(functions: impl IntoIterator<Item = Arc<ActiveFunction>>) -> Result<Self, Vec<Conflict>> {
+        let mut routes = Self::default();
+        let mut conflicts = Vec::new();
+        for function in functions {
+            for (trigger, http) in function.version.manifest.http_triggers() {
+                routes.insert(&function, trigger, http, &mut conflicts);
+            }
+        }
+        if conflicts.is_empty() { Ok(routes) } else { Err(conflicts) }
+    }
+
+    /// The function for a request. The host is a URI's host without the port, the path begins with `/`.
+    pub fn find(&self, host: Option<&str>, method: &Method, path: &str) -> Found {
+        let Some(rest) = path.strip_prefix('/') else {
+            return Found::NotFound;
+        };
+        let mut captured = Vec::new();
+        self.hosts(host)
+            .find_map(|node| node.find(rest, &mut captured))
+            .map_or(Found::NotFound, |routes| choose(routes, method, &captured))
+    }
+
+    /// The path trees to search, most specific host first.
+    fn hosts(&self, host: Option<&str>) -> impl Iterator<Item = &Node> {
+        let (mut exact, mut wildcard) = (None, None);
+        if let Some(host) = host.filter(|_| !self.exact.is_empty() || !self.wildcard.is_empty()) {
+            let host = host.strip_suffix('.').unwrap_or(host);
+            let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+                Cow::Owned(host.to_ascii_lowercase())
+            } else {
+                Cow::Borrowed(host)
+            };
+            exact = self.exact.get(&*host);
+            wildcard = host
+                .split_once('.')
+                .filter(|(label, _)| !label.is_empty())
+                .and_then(|(_, domain)| self.wildcard.get(domain));
+        }
+        exact.into_iter().chain(wildcard).chain([&self.any])
+    }
+
+    fn insert(
+        &mut self,
+        function: &Arc<ActiveFunction>,
+        trigger: usize,
+        http: &HttpTrigger,
+        conflicts: &mut Vec<Conflict>,
+    ) {
+        let mut node = match http.host.as_ref().map(|host| host.as_str()) {
+            None => &mut self.any,
+            Some(host) => match host.strip_prefix("*.") {
+                Some(domain) => self.wildcard.entry(domain.into()).or_default(),
+                None => self.exact.entry(host.into()).or_default(),
+            },
+        };
+        let mut rest = false;
+        for segment in http.path.as_str()[1..].split('/') {
+            if segment.starts_with("{*") {
+                rest = true; // always the last one
+            } else if segment.starts_with('{') {
+                node = node.parameter.get_or_insert_default();
+            } else {
+                node = node.literals.entry(segment.into()).or_default();
+            }
+        }
+        let routes = if rest { &mut node.rest } else { &mut node.here };
+        let parameters: Arc<[HeaderName]> = http
+            .path
+            .parameters()
+            .iter()
+            .map(|name| {
+                let name = format!("dunlin-param-{}", name.to_ascii_lowercase());
+                HeaderName::from_bytes(name.as_bytes()).expect("letters, digits and `_` make a header name")
+            })
+            .collect();
+        let mut methods: Vec<_> = http.methods.iter().map(|method| Some(standard(*method))).collect();
+        if methods.is_empty() {
+            methods.push(None);
+        }
+        for method in methods {
+            if let Some(known) = routes.iter().find(|known| known.method == method) {
+                if Arc::ptr_eq(&known.function, function) && known.trigger == trigger {
+                    continue; // the method is written twice
+                }
+                let host = http.host.as_ref().map_or("", |host| host.as_str());
+                let method = method.as_ref().map_or("any method", Method::as_str);
+                conflicts.push(Conflict {
+                    function: function.name().clone(),
+                    trigger,
+                    other: known.function.name().clone(),
+                    other_trigger: known.trigger,
+                    what: format!("{method} {host}{}", http.path),
+                });
+            } else {
+                routes.push(Route {
+                    method,
+                    function: Arc::clone(function),
+                    trigger,
+                    parameters: Arc::clone(&parameters),
+                });
+            }
+        }
+    }
+}
+
+impl Node {
+    /// The routes of the most specific path that matches, with what its parameters captured. `path` is what follows the
+    /// `/` after this node.
+    ///
+    /// It goes back where a more specific beginning leads nowhere: with `/a/b` and `/{x}/c`, `/a/c` is the second.
+    fn find<'path>(&self, path: &'path str, captured: &mut Vec<&'path str>) -> Option<&[Route]> {
+        let (segment, tail) = match path.split_once('/') {
+            Some((segment, tail)) => (segment, Some(tail)),
+            None => (path, None),
+        };
+        if let Some(routes) = self.literals.get(segment).and_then(|node| node.below(tail, captured)) {
+            return Some(routes);
+        }
+        if let Some(node) = self.parameter.as_ref().filter(|_| !segment.is_empty()) {
+            captured.push(segment);
+            if let Some(routes) = node.below(tail, captured) {
+                return Some(routes);
+            }
+            captured.pop();
+        }
+        if self.rest.is_empty() || path.is_empty() {
+            return None;
+        }
+        captured.push(path);
+        Some(&self.rest)
+    }
+
+    fn below<'path>(&self, tail: Option<&'path str>, captured: &mut Vec<&'path str>) -> Option<&[Route]> {
+        match tail {
+            Some(tail) => self.find(tail, captured),
+            None => Some(self.here.as_slice()).filter(|routes| !routes.is_empty()),
+        }
+    }
+}
+
+/// The route of a path for a method: one that names it, for `HEAD` one that names `GET`, then one for any method.
+fn choose(routes: &[Route], method: &Method, captured: &[&str]) -> Found {
+    let named = |method: &Method| routes.iter().find(|route| route.method.as_ref() == Some(method));
+    let route = named(method)
+        .or_else(|| if method == Method::HEAD { named(&Method::GET) } else { None })
+        .or_else(|| routes.iter().find(|route| route.method.is_none()));
+    match route {
+        Some(route) => Found::Function {
+            function: Arc::clone(&route.function),
+            parameters: route
+                .parameters
+                .iter()
+                .zip(captured)
+                // Only a path with control characters is no header value, and the data plane refuses those before.
+                .filter_map(|(name, value)| Some((name.clone(), HeaderValue::from_str(value).ok()?)))
+                .collect(),
+        },
+        None => Found::MethodNotAllowed { allow: allow(routes) },
+    }
+}
+
+fn allow(routes: &[Route]) -> HeaderValue {
+    let mut methods: Vec<&str> = routes.iter().filter_map(|route| route.method.as_ref()).map(Method::as_str).collect();
+    if methods.contains(&"GET") && !methods.contains(&"HEAD") {
+        methods.push("HEAD");
+    }
+    methods.sort_unstable();
+    HeaderValue::from_str(&methods.join(", ")).expect("method names are visible ASCII")
+}
+
+fn standard(method: dunlin_events::manifest::Method) -> Method {
+    use dunlin_events::manifest::Method as Named;
+    match method {
+        Named::Get => Method::GET,
+        Named::Head => Method::HEAD,
+        Named::Post => Method::POST,
+        Named::Put => Method::PUT,
+        Named::Patch => Method::PATCH,
+        Named::Delete => Method::DELETE,
+        Named::Options => Method::OPTIONS,
+    }
+}
