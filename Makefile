@@ -1,8 +1,10 @@
 # Everything a new machine needs is Rust by rustup, a C compiler and make; `make help` lists the targets.
 
 # Cargo's own folder for what it builds; set CARGO_TARGET_DIR to share one between checkouts.
-TARGET  := $(or $(CARGO_TARGET_DIR),target)
+TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DUNLIN  := $(TARGET)/release/dunlin
+# Guests stay in their own folder whatever CARGO_TARGET_DIR says: the manifests name the files there.
+GUESTS  := cd functions && env -u CARGO_TARGET_DIR cargo build --locked --release
 
 .PHONY: help toolchain guests build test demo bench lint fmt clean
 .DEFAULT_GOAL := help
@@ -17,7 +19,8 @@ toolchain:
 	@rustc --version >/dev/null
 
 guests: toolchain ## build the example functions and the guests of the tests to WebAssembly
-	sh functions/build.sh
+	$(GUESTS) --target wasm32-wasip2
+	$(GUESTS) --target wasm32-wasip1 --package word-count --package misbehave-command
 
 build: toolchain ## build the platform, optimised
 	cargo build --locked --release --package dunlin
@@ -29,7 +32,7 @@ demo: build guests ## start a platform with the examples deployed (DEMO=check ca
 	@DUNLIN=$(DUNLIN) DEMO=$(DEMO) functions/demo.sh
 
 bench: build guests ## measure against wasmtime serve and bare hyper; takes about 10 minutes
-	DUNLIN=$(abspath $(DUNLIN)) bench/http/run.sh
+	DUNLIN=$(DUNLIN) bench/http/run.sh
 
 lint: toolchain ## formatting, clippy, licences and sources of dependencies
 	.ci/lint
@@ -41,4 +44,4 @@ fmt: toolchain ## format all code
 
 clean: ## remove what was built, and the demo's data
 	cargo clean
-	rm -rf functions/target bench/target .dunlin
+	rm -rf functions/target bench/target .dunlin/demo
