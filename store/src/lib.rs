@@ -237,3 +237,52 @@ fn explain(error: &rusqlite::Error, file: &Path) -> String {
 fn writer_is_gone() -> String {
     "the store's writer ended after an error in dunlin itself (see the log): restart dunlin".into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    /// No kill of a process can show it: only these settings keep a commit over a loss of power.
+    #[tokio::test]
+    async fn a_commit_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let read = store.write(|connection| {
+            let value = |name| connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+            Ok::<_, Stop<Infallible>>([value("journal_mode")?, value("synchronous")?, value("foreign_keys")?])
+        });
+        let Ok(settings) = read.await else { panic!("the pragmas can be read") };
+        assert_eq!(settings, ["wal".to_owned().into(), 2.into(), 1.into()]);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let limit = async |pages: i64| {
+            let set = store.write(move |connection| {
+                Ok::<_, Stop<Infallible>>(
+                    connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?,
+                )
+            });
+            assert!(set.await.is_ok());
+        };
+        let insert = async |size: i64| {
+            let work = store.write(move |connection| {
+                let sql = "INSERT INTO components (digest, info, bytes) VALUES (?1, '{}', zeroblob(?1))";
+                Ok::<_, Stop<Infallible>>(connection.execute(sql, [size])?)
+            });
+            match work.await {
+                Ok(_) => Ok(()),
+                Err(Failed::Unavailable(reason)) => Err(reason),
+            }
+        };
+        limit(50).await;
+        let reason = insert(1 << 20).await.unwrap_err();
+        assert!(reason.contains("is full: free some space") && reason.contains("dunlin.db"), "{reason}");
+        assert_eq!(insert(10).await, Ok(()), "what fits still goes in");
+        limit(10_000).await;
+        assert_eq!(insert(1 << 20).await, Ok(()), "and with the space back, all does");
+    }
+}

@@ -200,7 +200,7 @@ mod tests {
             insert(connection, 2)?;
             seen.send(values(connection)).unwrap();
             wait.recv().unwrap();
-            Ok::<_, Stop<()>>(())
+            Ok(())
         }));
         assert!((&mut second).now_or_never().is_none());
         release.send(()).unwrap();
