@@ -16,3 +16,8 @@
 
 pub mod active;
 pub mod api;
+pub mod deploy;
+pub mod http;
+pub mod logs;
+pub mod metrics;
+mod uploads;
