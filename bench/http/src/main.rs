@@ -57,7 +57,8 @@ impl Settings {
 }
 
 fn main() -> Result<()> {
-    const PARTS: [(&str, fn(&Settings, &mut Report) -> Result<()>); 4] =
+    type Part = fn(&Settings, &mut Report) -> Result<()>;
+    const PARTS: [(&str, Part); 4] =
         [("load", measure_load), ("idle", measure_idle), ("first", measure_first), ("many", measure_many)];
     let settings = Settings::from_env()?;
     let asked: Vec<String> = std::env::args().skip(1).collect();
