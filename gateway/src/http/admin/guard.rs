@@ -44,9 +44,12 @@ fn bearer(token: &SecretValue, headers: &HeaderMap) -> Result<(), Refusal> {
 
 fn local(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let refuse = |detail: String| Err(Refusal::new(StatusCode::FORBIDDEN, detail));
-    let mut named = headers.get_all(header::HOST).iter().map(|host| Authority::try_from(host.as_bytes()).ok());
-    let host = match uri.authority().cloned().map(Some).or_else(|| named.next()) {
-        Some(Some(host)) if is_loopback(&host) && named.next().is_none() => host,
+    let named: Vec<_> = headers.get_all(header::HOST).iter().collect();
+    let named: Option<Vec<_>> = named.into_iter().map(|host| Authority::try_from(host.as_bytes()).ok()).collect();
+    // HTTP/2 and proxies put the name into the URI, where it counts more than the header.
+    let names: Vec<_> = uri.authority().cloned().into_iter().chain(named.iter().flatten().cloned()).collect();
+    let host = match names.first() {
+        Some(host) if named.is_some_and(|named| named.len() < 2) && names.iter().all(is_loopback) => host,
         _ => {
             return refuse(
                 "without a token the platform answers only requests to `localhost` or a loopback address, \
@@ -119,6 +122,9 @@ mod tests {
         }
         assert_eq!(status(None, "/health", &[]), 403, "no host at all");
         assert_eq!(status(None, "/", &[("host", "localhost"), ("host", "evil.example")]), 403);
+        assert_eq!(status(None, "http://localhost/", &[("host", "localhost")]), 200);
+        assert_eq!(status(None, "http://localhost/", &[("host", "evil.example")]), 403);
+        assert_eq!(status(None, "http://evil.example/", &[("host", "localhost")]), 403);
     }
 
     #[test]

@@ -9,12 +9,15 @@ mod openapi;
 mod operations;
 mod refusal;
 
-use crate::deploy::Deployments;
+use crate::{
+    deploy::Deployments,
+    http::tls::{Tls, TlsConfig, TlsError},
+};
 use axum::{Router, body::Body, response::IntoResponse};
 use bytes::Bytes;
 use dunlin_events::{secrets::SecretValue, units::ByteSize};
 use guard::Guard;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, uri::Scheme};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -37,8 +40,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// What a request must present. Without one the plane listens on loopback addresses only.
     pub token: Option<SecretValue>,
-    /// Serves HTTPS with this. Its ALPN protocols are the caller's business.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Serves HTTPS in place of HTTP.
+    pub tls: Option<TlsConfig>,
     /// The largest component an upload may hold.
     pub component_limit: ByteSize,
     /// The first number that no worker of the data plane has: functions invoked through the admin plane run as that one's.
@@ -71,6 +74,8 @@ pub enum AdminBindError {
     EmptyToken,
     #[error("the admin plane can't listen on `{address}`: {error}")]
     Listen { address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl AdminBindError {
@@ -78,6 +83,7 @@ impl AdminBindError {
         match self {
             Self::Open(_) | Self::EmptyToken => false,
             Self::Listen { .. } => true,
+            Self::Tls(error) => error.retryable(),
         }
     }
 }
@@ -86,7 +92,7 @@ impl AdminBindError {
 pub struct AdminPlane {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     guard: Arc<Guard>,
     app: Arc<App>,
     grace: Duration,
@@ -98,6 +104,8 @@ pub(crate) struct App {
     component_limit: u64,
     worker: usize,
     openapi: Bytes,
+    scheme: Scheme,
+    /// `Authorization` is for the plane, not for the functions invoked through it.
     token: bool,
     /// Ends what would never end by itself: those who follow the log.
     stopping: CancellationToken,
@@ -115,6 +123,7 @@ impl AdminPlane {
             None if !config.listen.ip().is_loopback() => return Err(AdminBindError::Open(config.listen)),
             _ => {}
         }
+        let tls = config.tls.map(Tls::open).transpose()?;
         let listen = |error| AdminBindError::Listen { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -123,13 +132,14 @@ impl AdminPlane {
             component_limit: config.component_limit.bytes(),
             worker: config.worker,
             openapi: openapi::document(&operations::all()).to_string().into(),
+            scheme: if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
             token: config.token.is_some(),
             stopping: CancellationToken::new(),
         };
         Ok(Self {
             listener,
             address,
-            tls: config.tls.map(TlsAcceptor::from),
+            tls,
             guard: Arc::new(Guard { token: config.token }),
             app: Arc::new(app),
             grace: config.grace,
@@ -142,12 +152,13 @@ impl AdminPlane {
 
     /// Serves until `shutdown`, then lets requests end for the grace period. Meanwhile it also keeps house: uploads nobody
     /// deployed and compiled code nobody needs are removed.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let (graceful, connections) = (GracefulShutdown::new(), TaskTracker::new());
+        let app = Arc::clone(&self.app);
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.accept(&graceful, &connections) => {}
-            () = tidy(&self.app.deployments) => {}
+            () = tidy(&app.deployments) => {}
         }
         drop(self.listener);
         self.app.stopping.cancel();
@@ -161,7 +172,7 @@ impl AdminPlane {
         }
     }
 
-    async fn accept(&self, graceful: &GracefulShutdown, connections: &TaskTracker) {
+    async fn accept(&mut self, graceful: &GracefulShutdown, connections: &TaskTracker) {
         let router = operations::router().with_state(Arc::clone(&self.app));
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
@@ -175,8 +186,8 @@ impl AdminPlane {
                     continue;
                 }
             };
-            let (router, guard, tls, watcher) =
-                (router.clone(), Arc::clone(&self.guard), self.tls.clone(), graceful.watcher());
+            let tls = self.tls.as_mut().map(|tls| TlsAcceptor::from(tls.current()));
+            let (router, guard, watcher) = (router.clone(), Arc::clone(&self.guard), graceful.watcher());
             connections.spawn(async move {
                 let _place = place;
                 let service = service_fn(move |request| answer(router.clone(), Arc::clone(&guard), request));

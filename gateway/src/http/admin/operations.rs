@@ -12,6 +12,11 @@ use crate::{
         FunctionSummary, Health, LogLine, LogQuery, NewFunction, RollbackRequest, VersionList,
     },
     deploy::DeployError,
+    http::{
+        call::{CallContext, call},
+        data::is_plain,
+        routes::{Found, Parameters, Routes},
+    },
     logs::{Filter, Reader},
     metrics,
 };
@@ -24,9 +29,9 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use dunlin_events::{
-    Component, Digest, FunctionName, Manifest, manifest::Problem, registry::RegistryError, units::ByteSize,
+    Component, Digest, Failure, FunctionName, Manifest, manifest::Problem, registry::RegistryError, units::ByteSize,
 };
-use http::{StatusCode, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -37,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 const DEPLOY_LIMIT: u64 = 64 << 20;
 /// What a small JSON request may hold.
 const SMALL_LIMIT: u64 = 64 << 10;
+/// In an invocation through the admin plane: what the function shall see as `Authorization`.
+const INVOKE_AUTHORIZATION: HeaderName = HeaderName::from_static("dunlin-authorization");
 /// How long an upload may stand still.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -157,6 +164,26 @@ pub(super) fn all() -> Vec<Operation> {
             handler: post(rollback),
         },
         Operation {
+            methods: INVOKE_METHODS,
+            path: "/api/functions/{name}/invoke",
+            id: "invoke",
+            summary: "Runs the function for this request, with the path `/`, whatever its triggers.",
+            takes: Some(Content::raw("*/*").optional()),
+            answers: Answers::Function,
+            refuses: &[400, 404],
+            handler: any(invoke),
+        },
+        Operation {
+            methods: INVOKE_METHODS,
+            path: "/api/functions/{name}/invoke/{*path}",
+            id: "invoke-path",
+            summary: "Runs the function for this request, with this path, whatever its triggers.",
+            takes: Some(Content::raw("*/*").optional()),
+            answers: Answers::Function,
+            refuses: &[400, 404],
+            handler: any(invoke),
+        },
+        Operation {
             methods: &["get"],
             path: "/api/logs",
             id: "logs",
@@ -174,6 +201,7 @@ pub(super) fn router() -> Router<Arc<App>> {
     all()
         .into_iter()
         .fold(Router::new(), |router, operation| router.route(operation.path, operation.handler))
+        .route("/api/functions/{name}/invoke/", any(invoke)) // `{*path}` doesn't match no path at all
         .fallback(super::not_found)
         .method_not_allowed_fallback(super::method_not_allowed)
 }
@@ -181,6 +209,8 @@ pub(super) fn router() -> Router<Arc<App>> {
 const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const LINES: &str = "application/x-ndjson";
+
+const INVOKE_METHODS: &[&str] = &["get", "put", "post", "delete", "options", "head", "patch"];
 
 type Shared = State<Arc<App>>;
 type Answer = Result<Response, Refusal>;
@@ -312,6 +342,54 @@ async fn rollback(State(app): Shared, Named(name): Named<FunctionName>, body: Bo
     let bytes = read(body, SMALL_LIMIT, "request").await?;
     let RollbackRequest { to } = if bytes.is_empty() { RollbackRequest::default() } else { parse(&bytes)? };
     Ok(json(&summary(&*app.deployments.rollback(name, to).await?)))
+}
+
+/// Runs a function for the request, less the path's beginning.
+async fn invoke(State(app): Shared, Named(name): Named<FunctionName>, request: axum::extract::Request) -> Answer {
+    let function = active(&app, &name)?;
+    let (mut head, body) = request.into_parts();
+    head.extensions.clear();
+    let bad = |detail: &str| Refusal::new(StatusCode::BAD_REQUEST, detail);
+    let host = head.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let authority = head.uri.authority().cloned().or(host).ok_or_else(|| bad("the request has no `Host`"))?;
+    // As it was sent: what is decoded once too often means something else.
+    let path = head.uri.path().splitn(6, '/').nth(5).unwrap_or_default();
+    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let path = format!("/{path}{query}");
+    if !is_plain(path.split('?').next().unwrap_or_default()) {
+        return Err(bad("the path has a `.` or `..` segment, or characters a URL must encode"));
+    }
+    let uri = Uri::builder().scheme(app.scheme.clone()).authority(authority).path_and_query(path);
+    head.uri = uri.build().map_err(|error| bad(&error.to_string()))?;
+
+    // The token is the platform's secret, not the function's. Who has something for the function says it otherwise.
+    let authorization = head.headers.remove(INVOKE_AUTHORIZATION);
+    if app.token || authorization.is_some() {
+        head.headers.remove(header::AUTHORIZATION);
+        head.headers.extend(authorization.map(|value| (header::AUTHORIZATION, value)));
+    }
+
+    let mut context = CallContext::new(app.worker, Arc::clone(app.deployments.logs()) as _);
+    context.parameters = parameters(&function, &head.method, head.uri.path());
+    let body = body.map_err(|error| Failure::RequestBody(error.to_string())).boxed_unsync();
+    let response = call(&function, http::Request::from_parts(head, body), context).await;
+    let mut response = response.map(Body::new);
+    // A page of the function's must not run its scripts where the admin API would take them for its own.
+    response.headers_mut().append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    Ok(response)
+}
+
+/// What the path means to the function, when one of its triggers has such a path.
+fn parameters(function: &Arc<ActiveFunction>, method: &Method, path: &str) -> Parameters {
+    let Ok(routes) = Routes::build([Arc::clone(function)]) else { return Parameters::new() };
+    let manifest = &function.version.manifest;
+    let hosts =
+        manifest.http_triggers().filter_map(|(_, http)| Some(http.host.as_ref()?.as_str().replacen('*', "any", 1)));
+    let found = hosts.map(Some).chain([None]).find_map(|host| match routes.find(host.as_deref(), method, path) {
+        Found::Function { parameters, .. } => Some(parameters),
+        Found::MethodNotAllowed { .. } | Found::NotFound => None,
+    });
+    found.unwrap_or_default()
 }
 
 async fn logs(State(app): Shared, query: Result<Query<LogQuery>, QueryRejection>) -> Answer {
