@@ -1,0 +1,294 @@
+//! `dunlin dev`: builds and deploys a folder's functions, again after every change, with logs and errors in one place.
+//!
+//! What the file system tells is taken as a hint: the folder is scanned and compared, because hints come twice, late or for
+//! files that stayed the same.
+
+use crate::{
+    build,
+    client::{Client, ServerArgs},
+    deploy, interruptible,
+    logs::{self, Lines},
+    manifest::{self, is_skipped, process_environment},
+    output::{BOLD, DIM, PLAIN, print, tell},
+    report::{Failure, report},
+    up::{self, UpArgs},
+};
+use anyhow::Context as _;
+use clap::Args;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::{sync::Notify, time::timeout};
+
+/// An editor or a version control system writes many files at once: wait until it is quiet ...
+const QUIET: Duration = Duration::from_millis(100);
+
+/// ... but not forever, should something write all the time.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Build, deploy and watch: after every change again, with logs and errors in one place.
+///
+/// Without --server it runs a platform of its own, with its data in --data.
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// A folder with functions.
+    #[arg(value_name = "DIR", default_value = ".")]
+    path: PathBuf,
+    /// The folder the platform's data goes to [default: .dunlin]
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
+    data: Option<PathBuf>,
+    /// Where functions answer [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", conflicts_with = "server")]
+    listen: Option<SocketAddr>,
+    /// Where the admin API answers [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR", conflicts_with = "server")]
+    admin: Option<SocketAddr>,
+    /// A folder with a file per secret.
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
+    secrets: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+    let mut server = args.server;
+    if server.server.is_some() {
+        let client = Client::new(&server)?;
+        return interruptible(watch(&args.path, &client)).await;
+    }
+    let mut options = UpArgs::defaults()?;
+    options.data = args.data.unwrap_or(options.data);
+    options.listen = args.listen.unwrap_or(options.listen);
+    options.admin = args.admin.unwrap_or(options.admin);
+    options.secrets = args.secrets.or(options.secrets);
+    options.token.clone_from(&server.token);
+    let platform = up::spawn_for_dev(options).await?;
+    server.server = Some(format!("http://{}", platform.admin));
+    tell(format_args!("functions answer at {BOLD}http://{}{PLAIN}", platform.listen));
+    let client = Client::new(&server)?;
+    let ended = interruptible(watch(&args.path, &client)).await;
+    platform.stop().await?;
+    ended
+}
+
+/// Builds and deploys whenever something changes. Ends only when the folder can't be watched.
+async fn watch(path: &Path, client: &Client) -> anyhow::Result<ExitCode> {
+    let mut watch = Watch::new(path)?;
+    let logs = tokio::spawn(follow(client.clone()));
+    let _end_with_this = AbortOnDrop(logs);
+    let mut before = watch.scan();
+    // What changed since the last cycle that went well; `None` at the start, when all is new.
+    let mut changed: Option<BTreeSet<PathBuf>> = None;
+    let mut suspects = BTreeSet::new();
+    loop {
+        match cycle(path, client, changed.as_ref(), &mut watch.outputs).await {
+            Ok(()) => changed = Some(BTreeSet::new()),
+            Err(error) => {
+                report(&error);
+                tell(format_args!("{DIM}waiting for a change{PLAIN}"));
+            }
+        }
+        let after = watch.scan();
+        let touched = difference(&before, &after);
+        before = after;
+        // Files that two builds in a row have written are made by them, and no reason for a third. Anything else that was
+        // written meanwhile was written by somebody, and is.
+        watch.outputs.extend(touched.intersection(&suspects).cloned());
+        let mut new: BTreeSet<_> = touched.difference(&watch.outputs).cloned().collect();
+        suspects = touched;
+        if new.is_empty() {
+            (before, new) = watch.changed(before).await;
+            suspects.clear();
+        }
+        if let Some(changed) = &mut changed {
+            changed.extend(new);
+        }
+    }
+}
+
+/// One round: read, build what changed, deploy.
+async fn cycle(
+    path: &Path,
+    client: &Client,
+    changed: Option<&BTreeSet<PathBuf>>,
+    outputs: &mut BTreeSet<PathBuf>,
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let files = manifest::read_all(path, &process_environment)?;
+    let folders = files.iter().map(|file| file.folder().canonicalize()).collect::<Result<Vec<_>, _>>()?;
+    for (index, file) in files.iter().enumerate() {
+        if changed.is_none_or(|changed| is_affected(index, &folders, changed)) {
+            build::build(file).await?;
+        }
+        if file.manifest.build.is_some() {
+            outputs.extend(file.component().canonicalize());
+        }
+    }
+    let response = deploy::deploy(client, &files, false).await?;
+    print(deploy::deployed_table(&response))?;
+    tell(format_args!("{DIM}done in {:.1} s, waiting for a change{PLAIN}", begun.elapsed().as_secs_f32()));
+    Ok(())
+}
+
+/// Whether a change is in a function's folder, or in none: then it may be shared by all.
+fn is_affected(index: usize, folders: &[PathBuf], changed: &BTreeSet<PathBuf>) -> bool {
+    changed.iter().any(|path| {
+        path.starts_with(&folders[index]) || !folders.iter().any(|folder| path.starts_with(folder))
+    })
+}
+
+/// Prints what functions log, and goes on when the platform was away.
+async fn follow(client: Client) {
+    let query = logs::Query { follow: true, ..logs::Query::default() };
+    loop {
+        if let Ok(mut lines) = Lines::open(&client, &query).await {
+            while let Ok(Some(line)) = lines.next().await {
+                if let Ok(line) = serde_json::from_slice(&line) {
+                    tell(logs::written(&line));
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Every file people write in a folder, with what tells that it changed.
+type Snapshot = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+/// Watches a folder, folder by folder: watching it whole would include `target`, which a build floods.
+struct Watch {
+    root: PathBuf,
+    watcher: RecommendedWatcher,
+    watched: BTreeSet<PathBuf>,
+    hint: Arc<Notify>,
+    /// Files that builds make.
+    outputs: BTreeSet<PathBuf>,
+}
+
+impl Watch {
+    fn new(path: &Path) -> anyhow::Result<Self> {
+        let failed = || format!("`{}` can't be watched", path.display());
+        let path = path.canonicalize().with_context(failed)?;
+        let root = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(&path).to_owned() };
+        let hint = Arc::new(Notify::new());
+        let sender = hint.clone();
+        let watcher = notify::recommended_watcher(move |_| sender.notify_one()).with_context(failed)?;
+        let mut watch = Self { root, watcher, watched: BTreeSet::new(), hint, outputs: BTreeSet::new() };
+        let root = watch.root.clone();
+        watch.watch_folder(&root).map_err(|error| {
+            let help = "on Linux each watched folder takes one of `fs.inotify.max_user_watches`";
+            Failure::new(failed()).help(help).because(error)
+        })?;
+        Ok(watch)
+    }
+
+    fn watch_folder(&mut self, folder: &Path) -> notify::Result<()> {
+        if self.watched.insert(folder.to_owned()) {
+            self.watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        }
+        Ok(())
+    }
+
+    /// What is there now. New folders are watched from here on.
+    fn scan(&mut self) -> Snapshot {
+        let mut snapshot = Snapshot::new();
+        let mut folders = vec![self.root.clone()];
+        let mut seen = BTreeSet::new();
+        while let Some(folder) = folders.pop() {
+            // Watched before it is read: what comes in between is a hint then. Folders vanish while this runs, and one that
+            // can't be read has nothing to build.
+            let _ = self.watch_folder(&folder);
+            seen.insert(folder.clone());
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in entries.flatten() {
+                let (name, path) = (entry.file_name(), entry.path());
+                if is_skipped(&name) || name.as_encoded_bytes().ends_with(b"~") {
+                    continue;
+                }
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(path),
+                    Ok(_) => {
+                        if let Ok(metadata) = path.metadata() {
+                            snapshot.insert(path, (metadata.modified().ok(), metadata.len()));
+                        }
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        // A folder that is made again has to be watched again.
+        self.watched.retain(|folder| seen.contains(folder));
+        snapshot
+    }
+
+    /// Waits until something that is no output differs from a snapshot. Answers with the new one, and with what differs.
+    async fn changed(&mut self, before: Snapshot) -> (Snapshot, BTreeSet<PathBuf>) {
+        loop {
+            self.hint.notified().await;
+            let begun = Instant::now();
+            while begun.elapsed() < PATIENCE && timeout(QUIET, self.hint.notified()).await.is_ok() {}
+            let now = self.scan();
+            let changed: BTreeSet<_> = difference(&before, &now).difference(&self.outputs).cloned().collect();
+            if !changed.is_empty() {
+                return (now, changed);
+            }
+        }
+    }
+}
+
+/// The files that were made, changed or removed.
+fn difference(before: &Snapshot, after: &Snapshot) -> BTreeSet<PathBuf> {
+    let one = before.iter().filter(|(path, stamp)| after.get(*path) != Some(stamp));
+    let other = after.iter().filter(|(path, _)| !before.contains_key(*path));
+    one.chain(other).map(|(path, _)| path.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn changes_are_seen_also_in_new_folders_and_outputs_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().canonicalize().unwrap().join(path);
+        std::fs::create_dir(at("target")).unwrap();
+        std::fs::write(at("a.rs"), "1").unwrap();
+        let mut watch = Watch::new(folder.path()).unwrap();
+        watch.outputs.insert(at("out.wasm"));
+        let before = watch.scan();
+
+        std::fs::write(at("target/x"), "1").unwrap();
+        std::fs::write(at("out.wasm"), "1").unwrap();
+        std::fs::create_dir(at("new")).unwrap();
+        std::fs::write(at("new/b.rs"), "1").unwrap();
+        let (before, changed) = watch.changed(before).await;
+        assert_eq!(changed, [at("new/b.rs")].into());
+
+        std::fs::write(at("new/b.rs"), "22").unwrap();
+        std::fs::remove_file(at("a.rs")).unwrap();
+        let (_, changed) = watch.changed(before).await;
+        assert_eq!(changed, [at("a.rs"), at("new/b.rs")].into());
+    }
+
+    #[test]
+    fn a_change_concerns_its_function_and_a_shared_one_all() {
+        let folders = ["/f/a", "/f/b"].map(PathBuf::from);
+        let affected = |path: &str| [0, 1].map(|index| is_affected(index, &folders, &[PathBuf::from(path)].into()));
+        assert_eq!(affected("/f/a/src/lib.rs"), [true, false]);
+        assert_eq!(affected("/f/shared/lib.rs"), [true, true]);
+    }
+}
