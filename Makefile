@@ -21,6 +21,7 @@ toolchain:
 guests: toolchain ## build the example functions and the guests of the tests to WebAssembly
 	$(GUESTS) --target wasm32-wasip2
 	$(GUESTS) --target wasm32-wasip1 --package word-count --package misbehave-command
+	sh tests/guests/foreign.sh
 
 build: toolchain ## build the platform, optimised
 	cargo build --locked --release --package dunlin
