@@ -132,9 +132,9 @@ fn measure_load(settings: &Settings, report: &mut Report) -> Result<()> {
 
     report.table(
         "Load",
-        "32 connections; the last columns with one connection. `x` compares with the peer that does the same: \
-         requests a second more, latency less.",
-        &["what", "requests/s", "x", "p50", "p99", "x", "p50 of one", "x", "memory"],
+        "32 connections, and then one. `÷ peer` is the figure divided by that of the `wasmtime serve` that does the same. \
+         Memory is that of the process after it.",
+        &["what", "requests/s", "÷ peer", "p50", "p99", "÷ peer", "p50, one connection", "÷ peer", "memory"],
     );
     let results: Vec<_> = contestants.iter().map(|c| (Load::median(&c.loaded), Load::median(&c.single))).collect();
     for (contestant, (loaded, single)) in contestants.iter().zip(&results) {
