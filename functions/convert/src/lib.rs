@@ -82,7 +82,7 @@ fn convert(value: f64, from: &Unit, to: &Unit) -> Result<f64, Problem> {
     if result.is_finite() {
         Ok(result)
     } else {
-        let detail = format!("{value} {} is more {} than a number can hold", from.symbol, to.symbol);
+        let detail = format!("{value:e} {} is more {} than a number can hold", from.symbol, to.symbol);
         Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Too large", detail))
     }
 }

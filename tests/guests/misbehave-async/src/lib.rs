@@ -4,7 +4,6 @@
 use std::{
     cell::Cell,
     collections::HashMap,
-    future,
     hint::black_box,
     time::{Duration, Instant},
 };
@@ -40,7 +39,12 @@ impl Guest for Misbehave {
             "loop" => Ok(spin(query.get("ms").is_some().then(|| query.milliseconds(0)))),
             "memory" => Ok(memory()),
             "flood" => Ok(flood(query.number("bytes", 10_000_000_000))),
-            "answer-never" => future::pending().await,
+            "answer-never" => {
+                // Nobody writes to this stream, and nobody closes it.
+                let (_writer, mut reader) = wit_stream::new::<u8>();
+                reader.next().await;
+                unreachable!("the stream has nothing to read")
+            }
             "hold-body" => {
                 let _held = request;
                 loop {
@@ -117,6 +121,8 @@ fn echo(request: Request) -> Response {
         ("echo-target".to_owned(), request.get_path_with_query().unwrap_or_default().into_bytes()),
     ];
     headers.extend(request.get_headers().copy_all().into_iter().map(|(name, value)| (format!("echo-{name}"), value)));
+    // HTTP/1.1 carries only trailers that were announced.
+    headers.extend(request.get_headers().get("trailer").into_iter().map(|value| ("trailer".to_owned(), value)));
     let headers = Fields::from_list(&headers).expect("the headers are well-formed");
     let (_, consumed) = wit_future::new(|| Ok(()));
     let (body, trailers) = Request::consume_body(request, consumed);

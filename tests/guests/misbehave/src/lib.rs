@@ -129,6 +129,8 @@ fn echo(request: &IncomingRequest, answer: Answer) {
         ("echo-target".into(), request.path_with_query().unwrap_or_default().into_bytes()),
     ];
     headers.extend(request.headers().entries().into_iter().map(|(name, value)| (format!("echo-{name}"), value)));
+    // HTTP/1.1 carries only trailers that were announced.
+    headers.extend(request.headers().get("trailer").into_iter().map(|value| ("trailer".into(), value)));
     let body = request.consume().expect("nobody consumed the request yet");
     let response = answer.begin(200, &headers);
     let read = read(&body, |chunk| response.write(chunk).is_ok());
@@ -220,10 +222,10 @@ fn memory(answer: Answer, then_answer: bool) {
     answer.text(&format!("{got} MiB\n"));
 }
 
-/// Overflows the stack. The product after the call keeps it from becoming a loop.
+/// Overflows the stack. What is hidden from the compiler after the call keeps it from making a loop of this.
 #[inline(never)]
 fn recursion(depth: u64) -> u64 {
-    if depth == 0 { 1 } else { depth.wrapping_mul(recursion(black_box(depth - 1))) }
+    if depth == 0 { 0 } else { black_box(recursion(depth - 1)) + 1 }
 }
 
 fn flood(answer: Answer, bytes: u64) {
