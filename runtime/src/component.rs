@@ -1,0 +1,190 @@
+//! What an upload is: recognised by its bytes and its exports, refused with the reason when it is nothing Dunlin can call.
+
+use crate::engine::{MAX_MEMORY, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS, TABLES_PER_COMPONENT};
+use bytes::Bytes;
+use dunlin_events::{Shape, runtime::CompileError};
+use std::borrow::Cow;
+use wasmparser::{Encoding, ExternalKind, Parser, Payload, Validator, WasmFeatures};
+
+/// Part of the code cache's name: another adapter makes other code of the same module.
+pub(crate) const ADAPTER_VERSION: &str = "wasi-preview1-component-adapter-provider 48";
+
+/// Interfaces the platform offers, without their version.
+const OFFERED: [&str; 7] =
+    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const OFFERED_IN_WORDS: &str = "it offers the interfaces of WASI 0.2 and 0.3: wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:io, wasi:random and wasi:sockets";
+
+/// An upload that has been looked at.
+pub(crate) struct Inspected {
+    /// The component: the upload itself, or what was made of a core module.
+    pub(crate) bytes: Bytes,
+    pub(crate) shape: Shape,
+    pub(crate) imports: Vec<String>,
+}
+
+/// Finds out what an upload is, without compiling it.
+pub(crate) fn inspect(upload: &Bytes) -> Result<Inspected, CompileError> {
+    if upload.starts_with(b"\x7fELF") {
+        return Err(CompileError::Precompiled);
+    }
+    if !upload.starts_with(b"\0asm") {
+        return Err(CompileError::NotWasm { found: describe_start(upload) });
+    }
+    Validator::new_with_features(WasmFeatures::all()).validate_all(upload).map_err(invalid)?;
+    let bytes = match names(upload)? {
+        (Encoding::Component, ..) => upload.clone(),
+        (Encoding::Module, _, exports) => Bytes::from(componentize(upload, &exports)?),
+    };
+    let (_, imports, exports) = names(&bytes)?;
+    let shape = recognise(&exports)?;
+    for import in &imports {
+        let known = OFFERED.iter().any(|offered| import.starts_with(offered));
+        let version = import.split_once('@').map_or("", |(_, version)| version);
+        if !known || !(version.starts_with("0.2.") || version.starts_with("0.3.")) {
+            return Err(CompileError::Import { import: import.clone(), reason: OFFERED_IN_WORDS.into() });
+        }
+    }
+    Ok(Inspected { bytes, shape, imports })
+}
+
+fn describe_start(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "nothing: it is empty".into(),
+        [b'(', ..] => "`(`: it looks like WebAssembly text. compile it first, with `wasm-tools parse`".into(),
+        [0x1f, 0x8b, ..] => "the mark of gzip. unpack it first".into(),
+        [b'P', b'K', ..] => "the mark of a zip archive. unpack it first".into(),
+        [b'#', b'!', ..] => "`#!`: it is a script".into(),
+        _ => format!("`{}`", bytes[..bytes.len().min(4)].escape_ascii()),
+    }
+}
+
+fn invalid(error: wasmparser::BinaryReaderError) -> CompileError {
+    CompileError::Invalid { offset: error.offset(), reason: error.message().to_owned() }
+}
+
+/// What is imported and exported at the top: interfaces and functions of a component, names of a core module.
+fn names(bytes: &[u8]) -> Result<(Encoding, Vec<String>, Vec<String>), CompileError> {
+    let (mut imports, mut exports, mut depth, mut kind) = (Vec::new(), Vec::new(), 0_usize, Encoding::Module);
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(invalid)? {
+            Payload::Version { encoding, .. } if depth == 0 => {
+                kind = encoding;
+                depth = 1;
+            }
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    imports.push(import.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    exports.push(export.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            Payload::ExportSection(section) if depth == 1 && kind == Encoding::Module => {
+                for export in section {
+                    let export = export.map_err(invalid)?;
+                    if export.kind == ExternalKind::Func {
+                        exports.push(export.name.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((kind, imports, exports))
+}
+
+fn recognise(exports: &[String]) -> Result<Shape, CompileError> {
+    let has = |name: &str, version: &str| {
+        exports.iter().any(|export| {
+            export.split_once('@').is_some_and(|(export, found)| export == name && found.starts_with(version))
+        })
+    };
+    if has("wasi:http/handler", "0.3.") {
+        Ok(Shape::Http03)
+    } else if has("wasi:http/incoming-handler", "0.2.") {
+        Ok(Shape::Http02)
+    } else if has("wasi:cli/run", "0.2.") {
+        Ok(Shape::Command)
+    } else {
+        Err(CompileError::OtherWorld { exports: list(exports) })
+    }
+}
+
+/// Makes a component of a WASI preview 1 command.
+fn componentize(module: &[u8], exports: &[String]) -> Result<Vec<u8>, CompileError> {
+    if !exports.iter().any(|export| export == "_start") {
+        return Err(CompileError::NoStart { exports: list(exports) });
+    }
+    let adapter = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER;
+    let encode = || {
+        wit_component::ComponentEncoder::default()
+            .validate(false)
+            .module(module)?
+            .adapter(wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?
+            .encode()
+    };
+    encode().map_err(|error| {
+        let import = foreign_import(module).unwrap_or_else(|| "what it needs".into());
+        CompileError::Import { import, reason: format!("it is no plain WASI preview 1 module ({error:#})") }
+    })
+}
+
+/// The first import of a core module that is not WASI preview 1.
+fn foreign_import(module: &[u8]) -> Option<String> {
+    for payload in Parser::new(0).parse_all(module) {
+        if let Ok(Payload::ImportSection(section)) = payload {
+            for import in section.into_imports().flatten() {
+                if import.module != "wasi_snapshot_preview1" {
+                    return Some(format!("{}.{}", import.module, import.name));
+                }
+            }
+        }
+    }
+    None
+}
+
+fn list(names: &[String]) -> String {
+    const MOST: usize = 8;
+    let quoted: Vec<_> = names.iter().take(MOST).map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => "nothing".into(),
+        n if n > MOST => format!("{} and {} more", quoted.join(", "), n - MOST),
+        _ => quoted.join(", "),
+    }
+}
+
+/// Whether the pool has room for what a component starts with, and how much memory that is.
+pub(crate) fn initial_memory(component: &wasmtime::component::Component) -> Result<u64, CompileError> {
+    let demanding = |what: String, most: String| Err(CompileError::TooDemanding { what, most });
+    // `None` for a component that imports other components, which doesn't link anyway.
+    let Some(needs) = component.resources_required() else { return Ok(0) };
+    if needs.num_memories > MEMORIES_PER_COMPONENT {
+        return demanding(format!("{} memories", needs.num_memories), MEMORIES_PER_COMPONENT.to_string());
+    }
+    if needs.num_tables > TABLES_PER_COMPONENT {
+        return demanding(format!("{} tables", needs.num_tables), TABLES_PER_COMPONENT.to_string());
+    }
+    let elements = needs.max_initial_table_size.unwrap_or(0);
+    if elements > TABLE_ELEMENTS as u64 {
+        return demanding(format!("a table of {elements} elements"), TABLE_ELEMENTS.to_string());
+    }
+    let bytes = needs.max_initial_memory_size.unwrap_or(0);
+    if bytes > MAX_MEMORY {
+        return demanding(format!("a memory of {bytes} bytes"), format!("{MAX_MEMORY} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// Explains why a component that validates does not link.
+pub(crate) fn link_error(error: &wasmtime::Error, imports: &[String]) -> CompileError {
+    let text = format!("{error:#}");
+    let import = imports.iter().find(|import| text.contains(import.as_str()));
+    CompileError::Import {
+        import: import.map_or(Cow::Borrowed("something"), |import| Cow::Borrowed(import)).into_owned(),
+        reason: text,
+    }
+}

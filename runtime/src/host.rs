@@ -1,0 +1,124 @@
+//! What a guest finds around it: the data of one store, and the linker that offers WASI on it.
+//!
+//! Everything of WASI 0.2 and 0.3 links, so that standard components run unmodified, but nothing is behind it that the
+//! manifest doesn't allow: no directory is preopened, no socket address is permitted, no name is resolved, the
+//! environment holds what `allow` lists, and `wasi:http` asks [`Outgoing`] about every call.
+
+use crate::{
+    limits::MemoryBudget,
+    outgoing::{Client, Outgoing},
+    output::Output,
+};
+use std::sync::{Arc, atomic::AtomicBool};
+use wasmtime::{Engine, Store, component::Linker, component::ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, cli::StdinStream, cli::StdoutStream};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+/// Handles a guest may hold at once; each costs the host some memory the guest isn't charged for.
+const HANDLES: usize = 10_000;
+/// Size of all headers of one message, as the host keeps them.
+const HEADER_BYTES: usize = 128 << 10;
+
+/// The data of one sandbox's store.
+pub(crate) struct Host {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    pub(crate) outgoing: Outgoing,
+    memory: MemoryBudget,
+}
+
+/// What the sandboxes of one function have in common.
+pub(crate) struct Surroundings {
+    /// Environment variables, secrets among them.
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) memory: u64,
+    pub(crate) client: Option<Arc<Client>>,
+}
+
+/// What is special to a command: its program name, its input and its output.
+pub(crate) struct Stdio<I, O> {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) stdin: I,
+    pub(crate) stdout: O,
+}
+
+impl Host {
+    pub(crate) fn store(
+        engine: &Engine,
+        surroundings: &Surroundings,
+        output: &Output,
+        exceeded: Arc<AtomicBool>,
+    ) -> Store<Self> {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(output.stdout());
+        Self::finish(engine, surroundings, output, exceeded, wasi)
+    }
+
+    pub(crate) fn command_store<I, O>(
+        engine: &Engine,
+        surroundings: &Surroundings,
+        output: &Output,
+        exceeded: Arc<AtomicBool>,
+        stdio: Stdio<I, O>,
+    ) -> Store<Self>
+    where
+        I: StdinStream + 'static,
+        O: StdoutStream + 'static,
+    {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.args(&stdio.arguments).envs(&stdio.environment).stdin(stdio.stdin).stdout(stdio.stdout);
+        Self::finish(engine, surroundings, output, exceeded, wasi)
+    }
+
+    fn finish(
+        engine: &Engine,
+        surroundings: &Surroundings,
+        output: &Output,
+        exceeded: Arc<AtomicBool>,
+        mut wasi: WasiCtxBuilder,
+    ) -> Store<Self> {
+        wasi.stderr(output.stderr()).envs(&surroundings.environment).allow_tcp(false).allow_udp(false);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADER_BYTES);
+        let mut store = Store::new(
+            engine,
+            Self {
+                table,
+                wasi: wasi.build(),
+                http,
+                outgoing: Outgoing::new(surroundings.client.clone()),
+                memory: MemoryBudget::new(surroundings.memory, exceeded),
+            },
+        );
+        store.limiter(|host| &mut host.memory);
+        // Give way to others at every tick. Whether its time is up is asked between two polls, outside of the store.
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_epoch_deadline(1);
+        store
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
+    }
+}
+
+pub(crate) fn new_linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    Ok(linker)
+}

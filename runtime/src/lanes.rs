@@ -1,0 +1,132 @@
+//! Two lanes for running guests: the hot lane, on the thread the request came in on, and the heavy lane beside it.
+//!
+//! Most invocations compute for microseconds. They are fastest when nothing moves, so each starts on the thread that
+//! accepted its request. One that has computed for longer than [`HOT_LIMIT`] is moved, in the middle of its run, to the
+//! heavy lane: threads of lower priority, where long computations share what the others leave. So an endless loop delays
+//! its neighbours by a few milliseconds once, and not by its slice again and again until its time is up.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+/// What one invocation may compute on the thread of its request.
+pub(crate) const HOT_LIMIT: Duration = Duration::from_millis(5);
+
+/// How much a sandbox has computed, and where it does.
+#[derive(Default)]
+pub(crate) struct Meter {
+    /// Nanoseconds spent computing since the last [`Meter::restart`].
+    computed: AtomicU64,
+    heavy: AtomicBool,
+}
+
+impl Meter {
+    pub(crate) fn restart(&self) {
+        self.computed.store(0, Relaxed);
+    }
+
+    pub(crate) fn computed(&self) -> Duration {
+        Duration::from_nanos(self.computed.load(Relaxed))
+    }
+
+    /// Polls a sandbox and counts the time it takes. In the hot lane that is the time on the clock, which costs next to
+    /// nothing to read; in the heavy lane, where threads wait for a processor, the processor time of the thread.
+    pub(crate) fn measure<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let spent;
+        let result;
+        if self.heavy.load(Relaxed) {
+            let start = thread_time();
+            result = poll();
+            spent = thread_time().saturating_sub(start);
+        } else {
+            let start = Instant::now();
+            result = poll();
+            spent = start.elapsed();
+        }
+        // One thread at a time polls a sandbox, so load and store need not be one step.
+        let total = self.computed.load(Relaxed).saturating_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
+        self.computed.store(total, Relaxed);
+        result
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// The threads of the heavy lane.
+pub(crate) struct Lanes {
+    heavy: tokio::runtime::Runtime,
+}
+
+/// A sandbox's run.
+pub(crate) type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Lanes {
+    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
+        let heavy = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("heavy")
+            .enable_all()
+            .on_thread_start(lower_priority)
+            .build()?;
+        Ok(Self { heavy })
+    }
+
+    /// Runs a sandbox on the current thread's runtime until it turns out to be heavy.
+    pub(crate) fn spawn(&self, run: Run, meter: Arc<Meter>) {
+        tokio::spawn(Hot { run: Some(run), meter, heavy: self.heavy.handle().clone() });
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        // A runtime can't be dropped from within another one; what still runs is cut off at its next tick.
+        let stub = tokio::runtime::Builder::new_current_thread().build();
+        if let Ok(stub) = stub {
+            std::mem::replace(&mut self.heavy, stub).shutdown_background();
+        }
+    }
+}
+
+/// Lets the hot lane and the rest of the platform go first. Where that is not possible, the heavy lane competes.
+pub(crate) fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    {
+        // On Linux the priority of "process" `tid` is that of the one thread.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+    }
+}
+
+struct Hot {
+    run: Option<Run>,
+    meter: Arc<Meter>,
+    heavy: tokio::runtime::Handle,
+}
+
+impl Future for Hot {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some(run) = &mut this.run else { return Poll::Ready(()) };
+        if run.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if this.meter.computed() >= HOT_LIMIT {
+            this.meter.heavy.store(true, Relaxed);
+            if let Some(run) = this.run.take() {
+                this.heavy.spawn(run);
+            }
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}

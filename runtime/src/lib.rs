@@ -1,0 +1,319 @@
+//! The room that runs functions, and the only one that knows wasmtime.
+//!
+//! [`Wasm`] implements the runtime's contract of `dunlin_events::runtime`. It compiles components into a code cache, and
+//! makes functions of versions; an invocation runs in a sandbox of its own on the thread that asks for it, under the
+//! limits of the manifest, and reaches only what the manifest allows.
+//!
+//! Read `function.rs` for the way of a call, `sandbox.rs` for what ends it, `code.rs` for the cache, `component.rs` for
+//! what is accepted as a function.
+
+#![deny(unsafe_code)]
+
+mod call;
+mod code;
+mod command;
+mod component;
+mod engine;
+mod function;
+mod host;
+mod lanes;
+mod limits;
+mod outgoing;
+mod output;
+mod sandbox;
+
+use crate::{
+    code::{Cache, Code},
+    engine::Ticker,
+    function::{FunctionHandle, WasmFunction},
+    host::Host,
+    lanes::Lanes,
+    outgoing::Tls,
+    sandbox::Tenancy,
+};
+use bytes::Bytes;
+use dunlin_events::{
+    BoxFuture, Component, Digest, Failure, Function, Manifest, Runtime, Shape, Version, logs::LogSink,
+    manifest::Problem, runtime::CompileError, secrets::Secrets, units::ByteSize,
+};
+use std::{
+    collections::HashSet,
+    io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use wasmtime::{Engine, component::Linker};
+
+/// Code larger than this is mapped off the request's thread, since linking it takes milliseconds.
+const MAPPED_IN_PLACE: u64 = 4 << 20;
+
+/// What the operator decides about running functions.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Where compiled code is kept. It is a cache: losing it costs compiling again.
+    pub cache: PathBuf,
+    /// Sandboxes that may exist at once, for all functions together.
+    pub sandboxes: NonZeroU32,
+    /// Worker threads that invoke functions: the `worker` of an invocation is below this.
+    pub workers: NonZeroU32,
+    /// How long a function's code stays in memory after its last invocation.
+    pub idle: Duration,
+}
+
+impl RuntimeConfig {
+    pub fn new(cache: PathBuf, workers: NonZeroU32) -> Self {
+        Self { cache, sandboxes: NonZeroU32::new(1000).expect("1000 is not 0"), workers, idle: Duration::from_secs(60) }
+    }
+}
+
+/// Why the runtime can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the WebAssembly engine can't be set up: {0}")]
+    Engine(String),
+    #[error("the code cache `{}` can't be used: {source}", path.display())]
+    Cache { path: PathBuf, source: io::Error },
+    #[error("no thread can be started: {0}")]
+    Thread(io::Error),
+}
+
+/// The runtime: runs functions in wasmtime.
+pub struct Wasm(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    linker: Linker<Host>,
+    cache: Cache,
+    ticker: Ticker,
+    pub(crate) lanes: Lanes,
+    compilers: rayon::ThreadPool,
+    sandboxes: Arc<Semaphore>,
+    pub(crate) workers: usize,
+    idle: Duration,
+    pub(crate) secrets: Arc<dyn Secrets>,
+    pub(crate) logs: Arc<dyn LogSink>,
+    pub(crate) tls: Arc<Tls>,
+    loaded: Mutex<Vec<Weak<WasmFunction>>>,
+    some_loaded: Notify,
+}
+
+impl Wasm {
+    pub fn start(
+        config: &RuntimeConfig,
+        secrets: Arc<dyn Secrets>,
+        logs: Arc<dyn LogSink>,
+    ) -> Result<Self, StartError> {
+        let engine = engine::new_engine(config).map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        let linker = host::new_linker(&engine).map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        let cache = Cache::open(&config.cache, &engine)
+            .map_err(|source| StartError::Cache { path: config.cache.clone(), source })?;
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // Compiling is the heaviest thing the platform does, and nobody's request waits for it.
+        let compilers = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|n| format!("compile-{n}"))
+            .start_handler(|_| lanes::lower_priority())
+            .build()
+            .map_err(|error| StartError::Thread(io::Error::other(error)))?;
+        Ok(Self(Arc::new(Shared {
+            ticker: Ticker::start(&engine).map_err(StartError::Thread)?,
+            lanes: Lanes::start(threads).map_err(StartError::Thread)?,
+            engine,
+            linker,
+            cache,
+            compilers,
+            sandboxes: Arc::new(Semaphore::new(config.sandboxes.get() as usize)),
+            workers: config.workers.get() as usize,
+            idle: config.idle,
+            secrets,
+            logs,
+            tls: Arc::default(),
+            loaded: Mutex::default(),
+            some_loaded: Notify::new(),
+        })))
+    }
+
+    /// Drops the code of functions that were idle for long enough, until `shutdown`. Sleeps while nothing is loaded.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let shared = &self.0;
+        let sweeps = async {
+            loop {
+                if shared.loaded().is_empty() {
+                    shared.some_loaded.notified().await;
+                }
+                tokio::time::sleep(shared.idle.max(Duration::from_millis(10))).await;
+                shared.loaded().retain(|function| function.upgrade().is_some_and(|function| function.sweep()));
+            }
+        };
+        shutdown.run_until_cancelled(sweeps).await;
+    }
+}
+
+impl Shared {
+    fn loaded(&self) -> std::sync::MutexGuard<'_, Vec<Weak<WasmFunction>>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a function swept from now on.
+    pub(crate) fn watch(&self, function: &Arc<WasmFunction>) {
+        let mut loaded = self.loaded();
+        if !loaded.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(function))) {
+            loaded.push(Arc::downgrade(function));
+        }
+        drop(loaded);
+        self.some_loaded.notify_one();
+    }
+
+    /// A place among the platform's sandboxes.
+    pub(crate) async fn tenancy(&self, deadline: Instant) -> Result<Tenancy, Failure> {
+        let permit = match Arc::clone(&self.sandboxes).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => timeout_at(deadline, Arc::clone(&self.sandboxes).acquire_owned())
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .ok_or_else(|| Failure::Exhausted("all of them are in use".into()))?,
+        };
+        Ok(Tenancy { _sandbox: permit, _ticker: self.ticker.enter() })
+    }
+
+    pub(crate) async fn code(self: &Arc<Self>, digest: Digest, shape: Shape) -> Result<Arc<Code>, Failure> {
+        if let Some(code) = self.cache.shared(digest) {
+            return Ok(code);
+        }
+        let mapped = if self.cache.size(digest) <= MAPPED_IN_PLACE {
+            self.cache.map(digest, shape, &self.linker)
+        } else {
+            let shared = Arc::clone(self);
+            tokio::task::spawn_blocking(move || shared.cache.map(digest, shape, &shared.linker))
+                .await
+                .unwrap_or_else(|error| Err(wasmtime::Error::from(error)))
+        };
+        mapped.map_err(|error| Failure::Start(format!("its compiled code can't be loaded: {error:#}")))
+    }
+
+    fn compile(&self, upload: &Bytes) -> Result<Component, CompileError> {
+        let digest = Digest::of(upload);
+        let inspected = component::inspect(upload)?;
+        if self.cache.holds(digest) {
+            self.cache.touch(digest);
+        } else {
+            let compiled = self
+                .compilers
+                .install(|| self.engine.precompile_component(&inspected.bytes))
+                .map_err(|error| CompileError::Invalid { offset: 0, reason: format!("{error:#}") })?;
+            self.cache.store(digest, &compiled)?;
+        }
+        let component = self
+            .cache
+            .deserialize(&self.engine, digest)
+            .map_err(|error| CompileError::Cache(format!("what was written can't be read: {error:#}")))?;
+        Code::link(&component, &self.linker, inspected.shape)
+            .map_err(|error| component::link_error(&error, &inspected.imports))?;
+        Ok(Component {
+            digest,
+            size: upload.len() as u64,
+            shape: inspected.shape,
+            initial_memory: component::initial_memory(&component)?,
+            imports: inspected.imports,
+        })
+    }
+}
+
+impl Runtime for Wasm {
+    fn compile(&self, component: Bytes) -> BoxFuture<'_, Result<Component, CompileError>> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || shared.compile(&component))
+                .await
+                .unwrap_or_else(|error| Err(CompileError::Cache(format!("the compiler broke off: {error}"))))
+        })
+    }
+
+    fn is_compiled(&self, digest: Digest) -> bool {
+        self.0.cache.holds(digest)
+    }
+
+    fn check(&self, manifest: &Manifest, component: &Component) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if manifest.allow.http.is_none()
+            && let Some(import) = component.imports.iter().find(|import| {
+                import.starts_with("wasi:http/outgoing-handler@") || import.starts_with("wasi:http/client@")
+            })
+        {
+            problems.push(
+                Problem::new("/allow/http", format!("the component imports `{import}`, which the manifest doesn't allow"))
+                    .help("add `allow: { http: [\"https://api.example.com\"] }` with the servers it calls, or `http: []` if it calls none"),
+            );
+        }
+        let memory = manifest.limits.memory;
+        if memory.bytes() < component.initial_memory {
+            problems.push(
+                Problem::new(
+                    "/limits/memory",
+                    format!(
+                        "the component starts with {} of memory, more than `memory` allows ({memory})",
+                        ByteSize(component.initial_memory)
+                    ),
+                )
+                .help(format!(
+                    "allow at least twice that: `memory: {}`",
+                    ByteSize::mib((component.initial_memory >> 19) + 1)
+                )),
+            );
+        }
+        if memory.bytes() > engine::MAX_MEMORY {
+            problems.push(
+                Problem::new("/limits/memory", format!("a sandbox can't have {memory} of memory"))
+                    .help(format!("the most is {}", ByteSize(engine::MAX_MEMORY))),
+            );
+        }
+        if let Some(reuse) = &manifest.reuse
+            && reuse.concurrency.get() > 1
+            && component.shape != Shape::Http03
+        {
+            problems.push(
+                Problem::new(
+                    "/reuse/concurrency",
+                    format!("a component of shape `{}` serves one request at a time", component.shape),
+                )
+                .help("leave `concurrency` out; only WASI 0.3 components can serve several requests at once"),
+            );
+        }
+        if let Some(reuse) = &manifest.reuse
+            && reuse.count.get() > 1
+            && component.shape == Shape::Command
+        {
+            problems.push(
+                Problem::new("/reuse/count", "a command ends with its run, so its sandbox can't be used again")
+                    .help("leave `reuse` out"),
+            );
+        }
+        for (index, name) in manifest.allow.secrets.iter().enumerate() {
+            if let Err(error) = self.0.secrets.get(name) {
+                problems.push(Problem::new(format!("/allow/secrets/{index}"), error.to_string()));
+            }
+        }
+        problems
+    }
+
+    fn function(&self, version: &Version) -> Arc<dyn Function> {
+        Arc::new(FunctionHandle(WasmFunction::new(Arc::clone(&self.0), version)))
+    }
+
+    fn prune(&self, keep: &HashSet<Digest>) -> io::Result<()> {
+        self.0.cache.prune(keep)
+    }
+}
+
+/// The folder of the code cache below a data directory.
+pub fn cache_dir(data: &Path) -> PathBuf {
+    data.join("cache")
+}

@@ -1,0 +1,474 @@
+//! A sandbox: one store with one instance, the invocations it serves, and everything that ends it.
+//!
+//! ```text
+//!   drive                 polls the guest, counts what it computes, and between two polls asks: is a deadline over, is
+//!    │                    the computing time used up, has the caller gone? Only from out here can a guest that never
+//!    ▼                    gives way be ended, by dropping it (inside, wasmtime's event loop stands still: #11869).
+//!   serve                 inside the store: takes calls, runs the handler, waits for what the guest does afterwards.
+//! ```
+//!
+//! A sandbox that may be used again offers itself on its shard between two calls: see [`Seat`].
+
+use crate::{
+    call::{Call, Fate},
+    engine::TickerGuard,
+    function::{Loaded, Policy},
+    host::Host,
+    lanes::Meter,
+    output::{Log, Output},
+};
+use dunlin_events::Failure;
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, poll_fn},
+    stream::FuturesUnordered,
+    task::AtomicWaker,
+};
+use http::{HeaderValue, uri::Scheme};
+use std::{
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep_until},
+};
+use wasmtime::{AsContextMut, Store, component::Accessor};
+use wasmtime_wasi_http::{WasiHttpView, p2, p3};
+
+/// An instance that answers HTTP.
+pub(crate) enum Handler {
+    P2(p2::bindings::Proxy),
+    P3(p3::bindings::Service),
+}
+
+pub(crate) enum HandlerPre {
+    P2(p2::bindings::ProxyPre<Host>),
+    P3(p3::bindings::ServicePre<Host>),
+}
+
+/// What keeps a sandbox's places taken while it lives.
+pub(crate) struct Tenancy {
+    pub(crate) _sandbox: OwnedSemaphorePermit,
+    pub(crate) _ticker: TickerGuard,
+}
+
+/// What a sandbox's inside and outside tell each other.
+pub(crate) struct Ward {
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) memory_exceeded: Arc<AtomicBool>,
+    running: Mutex<Running>,
+}
+
+struct Running {
+    calls: Vec<(Instant, Arc<Fate>)>,
+    /// When what the guest does without a call must have ended: after-work at the deadline of the last call, waiting for
+    /// the next call at the end of the idle time.
+    rest: Instant,
+    /// Takes no more calls.
+    retired: bool,
+    /// Computing time the guest may use, for all calls since it was last without one.
+    computing: std::time::Duration,
+}
+
+impl Ward {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            meter: Arc::default(),
+            memory_exceeded: Arc::default(),
+            running: Mutex::new(Running {
+                calls: Vec::new(),
+                rest: Instant::now(),
+                retired: false,
+                computing: std::time::Duration::ZERO,
+            }),
+        })
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call begins. Says whether it has the sandbox for itself.
+    pub(crate) fn begin(&self, deadline: Instant, fate: &Arc<Fate>, computing: std::time::Duration) -> bool {
+        let mut running = self.running();
+        let alone = running.calls.is_empty();
+        if alone {
+            self.meter.restart();
+            running.computing = computing;
+        } else {
+            running.computing = running.computing.saturating_add(computing);
+        }
+        running.calls.push((deadline, Arc::clone(fate)));
+        running.rest = deadline;
+        alone
+    }
+
+    pub(crate) fn done(&self, fate: &Arc<Fate>) {
+        self.running().calls.retain(|(_, other)| !Arc::ptr_eq(fate, other));
+    }
+
+    fn retired(&self) -> bool {
+        self.running().retired
+    }
+
+    /// Ends all calls there are. The sandbox is about to go.
+    pub(crate) fn fail_all(&self, failure: &Failure, log: &Log) {
+        let calls = {
+            let mut running = self.running();
+            running.retired = true;
+            std::mem::take(&mut running.calls)
+        };
+        for (_, fate) in calls {
+            fate.fail_late(failure, log);
+        }
+    }
+
+    /// Why the guest broke off.
+    pub(crate) fn explain(&self, error: &wasmtime::Error, policy: &Policy) -> Failure {
+        if self.memory_exceeded.load(SeqCst) {
+            return Failure::Memory { limit: policy.limits.memory };
+        }
+        if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            return Failure::Exit { code: u8::try_from(exit.0 & 0xff).unwrap_or(1) };
+        }
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return Failure::Exhausted(error.to_string());
+        }
+        Failure::Trap(format!("{error:?}"))
+    }
+}
+
+/// Drives a guest to its end or the end of what it may use, whichever comes first.
+pub(crate) async fn drive(
+    guest: impl Future<Output = wasmtime::Result<()>>,
+    ward: &Ward,
+    policy: &Policy,
+    seat: Option<&Seat>,
+    log: &Log,
+) {
+    let mut guest = pin!(guest);
+    let mut sleep: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        match ward.meter.measure(|| guest.as_mut().poll(cx)) {
+            Poll::Ready(Ok(())) => return Poll::Ready(()),
+            Poll::Ready(Err(error)) => {
+                ward.fail_all(&ward.explain(&error, policy), log);
+                return Poll::Ready(());
+            }
+            Poll::Pending => {}
+        }
+        loop {
+            match judge(ward, policy, seat, log, cx) {
+                Verdict::End => return Poll::Ready(()),
+                Verdict::Until(deadline) => {
+                    let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+                    if sleep.deadline() != deadline {
+                        sleep.as_mut().reset(deadline);
+                    }
+                    match sleep.as_mut().poll(cx) {
+                        // Time has passed: some deadline is over now.
+                        Poll::Ready(()) => {}
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            }
+        }
+    })
+    .await;
+}
+
+enum Verdict {
+    End,
+    /// Let it run, and ask again then at the latest.
+    Until(Instant),
+}
+
+fn judge(ward: &Ward, policy: &Policy, seat: Option<&Seat>, log: &Log, cx: &Context<'_>) -> Verdict {
+    let now = Instant::now();
+    let mut running = ward.running();
+    if ward.meter.computed() > running.computing {
+        drop(running);
+        ward.fail_all(&Failure::Cpu { limit: policy.limits.cpu }, log);
+        return Verdict::End;
+    }
+    let single = running.calls.len() == 1 && !policy.shared();
+    let before = running.calls.len();
+    let mut over = Vec::new();
+    running.calls.retain(|(deadline, fate)| {
+        fate.watch(cx);
+        let late = *deadline <= now;
+        if late {
+            over.push(Arc::clone(fate));
+        }
+        // Other calls of this sandbox are none of an abandoned one's business, so only a lone call ends it.
+        !(late || (single && fate.abandoned()))
+    });
+    let ended = running.calls.len() < before;
+    if ended {
+        running.retired = true;
+    }
+    let empty = running.calls.is_empty();
+    let next = running.calls.iter().map(|(deadline, _)| *deadline).min().unwrap_or(running.rest);
+    drop(running);
+    for fate in over {
+        fate.fail_late(&Failure::Time { limit: policy.limits.time }, log);
+    }
+    if empty && (ended || next <= now) {
+        // A call may have come in since; if so the sandbox goes on, and its deadline counts.
+        if !ended && seat.is_some_and(|seat| !seat.withdraw()) {
+            return Verdict::Until(now + std::time::Duration::from_millis(1));
+        }
+        return Verdict::End;
+    }
+    Verdict::Until(next)
+}
+
+/// Runs the calls of one HTTP sandbox, inside its store.
+pub(crate) async fn serve(
+    mut store: Store<Host>,
+    pre: &HandlerPre,
+    first: Call,
+    loaded: &Loaded,
+    ward: &Ward,
+    output: &Output,
+    seat: Option<&Seat>,
+) -> wasmtime::Result<()> {
+    let policy = &loaded.policy;
+    begin(store.data_mut(), &first, policy, ward, output);
+    let handler = match pre {
+        HandlerPre::P2(pre) => Handler::P2(pre.instantiate_async(&mut store).await?),
+        HandlerPre::P3(pre) => Handler::P3(pre.instantiate_async(&mut store).await?),
+    };
+    let handler = &handler;
+    store
+        .run_concurrent(async |accessor| {
+            let Some(seat) = seat else {
+                handle(accessor, handler, first, policy, ward).await?;
+                return poll_fn(|cx| accessor.poll_no_interesting_tasks(cx).map(Ok)).await;
+            };
+            serve_many(accessor, handler, first, policy, ward, output, seat).await
+        })
+        .await?
+}
+
+async fn serve_many(
+    accessor: &Accessor<Host>,
+    handler: &Handler,
+    first: Call,
+    policy: &Policy,
+    ward: &Ward,
+    output: &Output,
+    seat: &Seat,
+) -> wasmtime::Result<()> {
+    let func = match handler {
+        Handler::P2(proxy) => *proxy.wasi_http_incoming_handler().func_handle().func(),
+        Handler::P3(service) => *service.wasi_http_handler().func_handle().func(),
+    };
+    let mut served = 1;
+    let mut calls = FuturesUnordered::new();
+    calls.push(handle(accessor, handler, first, policy, ward));
+    // A call just taken may be one that computes: only when the store has nothing to do but wait does it take another.
+    let mut settled = false;
+    poll_fn(move |cx| {
+        loop {
+            while let Poll::Ready(Some(done)) = calls.poll_next_unpin(cx) {
+                done?;
+            }
+            let may = served < policy.reuse.count.get() && !ward.retired();
+            let room = calls.is_empty() || (settled && calls.len() < policy.reuse.concurrency.get() as usize);
+            let ready = accessor.poll_ready_for_concurrent_call(func, cx).is_ready();
+            if may && room && ready {
+                if calls.is_empty() && accessor.poll_no_interesting_tasks(cx).is_ready() {
+                    output.end();
+                    ward.running().rest = Instant::now() + policy.reuse.idle;
+                }
+                if let Poll::Ready(call) = seat.poll_take(cx) {
+                    served += 1;
+                    settled = false;
+                    accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output));
+                    calls.push(handle(accessor, handler, call, policy, ward));
+                    continue;
+                }
+            } else if !seat.withdraw() {
+                // It was taken up in the same moment: serve the call first, whatever the count says.
+                if let Poll::Ready(call) = seat.poll_take(cx) {
+                    served += 1;
+                    accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output));
+                    calls.push(handle(accessor, handler, call, policy, ward));
+                    continue;
+                }
+            }
+            if !calls.is_empty() {
+                if !settled {
+                    settled = true;
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
+            if accessor.poll_no_interesting_tasks(cx).is_pending() {
+                return Poll::Pending;
+            }
+            return if may { Poll::Pending } else { Poll::Ready(Ok(())) };
+        }
+    })
+    .await
+}
+
+/// Gives the sandbox what one more invocation may use.
+fn begin(host: &mut Host, call: &Call, policy: &Policy, ward: &Ward, output: &Output) {
+    let alone = ward.begin(call.deadline, &call.fate, policy.limits.cpu);
+    let id = (!policy.shared()).then_some(call.fate.id);
+    output.begin(id, policy.limits.log.bytes(), alone);
+    let trace: Option<HeaderValue> = call.request.headers().get("traceparent").cloned();
+    host.outgoing.begin(policy.limits.http_requests, trace, alone && !policy.shared());
+}
+
+/// Runs the guest's handler for one call.
+async fn handle(
+    accessor: &Accessor<Host>,
+    handler: &Handler,
+    call: Call,
+    policy: &Policy,
+    ward: &Ward,
+) -> wasmtime::Result<()> {
+    let Call { request, fate, deadline: _, permit } = call;
+    let limit = policy.limits.response_body;
+    match handler {
+        Handler::P2(proxy) => {
+            let prepared = accessor.with(|mut access| {
+                let scheme = match request.uri().scheme() {
+                    Some(scheme) if *scheme == Scheme::HTTPS => p2::bindings::http::types::Scheme::Https,
+                    _ => p2::bindings::http::types::Scheme::Http,
+                };
+                let mut http = access.data_mut().http();
+                let request = http.new_incoming_request(scheme, request)?;
+                let answered = Arc::clone(&fate);
+                let out = http.new_response_outparam_from_callback(move |response| match response {
+                    Ok(response) => answered.respond(response, limit),
+                    Err(code) => answered.fail(Failure::ErrorAnswer(format!("{code:?}"))),
+                })?;
+                wasmtime::error::Ok((request, out))
+            })?;
+            let handle = proxy.wasi_http_incoming_handler().func_handle();
+            handle.call_concurrent(accessor, prepared).await?;
+        }
+        Handler::P3(service) => {
+            let (request, body_result) = accessor.with(|mut access| {
+                let http = access.data_mut().http();
+                let (request, body_result) = p3::Request::from_http(http.hooks, request);
+                // Boxed, so that it does not borrow the hooks it was made with.
+                let body_result: BoxFuture<'static, _> = Box::pin(body_result);
+                wasmtime::error::Ok((http.table.push(request)?, body_result))
+            })?;
+            let handle = service.wasi_http_handler().func_handle();
+            match handle.call_concurrent(accessor, (request,)).await? {
+                (Ok(response),) => {
+                    let response = accessor.with(|mut access| {
+                        let response = access.data_mut().http().table.delete(response)?;
+                        response.into_http_with_getter(access.as_context_mut(), body_result, Host::http)
+                    })?;
+                    fate.respond(response, limit);
+                    // The body comes out of this store, so the call lasts as long as it does.
+                    poll_fn(|cx| fate.poll_ended(cx)).await;
+                }
+                (Err(code),) => fate.fail(Failure::ErrorAnswer(format!("{code:?}"))),
+            }
+        }
+    }
+    if !fate.answered() {
+        fate.fail(Failure::NoAnswer);
+    }
+    ward.done(&fate);
+    drop(permit);
+    Ok(())
+}
+
+/// The sandboxes of one function on one worker thread that could take another call right now.
+#[derive(Default)]
+pub(crate) struct Shard(Mutex<Vec<Arc<Slot>>>);
+
+#[derive(Default)]
+struct Slot {
+    call: Mutex<Option<Call>>,
+    waker: AtomicWaker,
+}
+
+impl Shard {
+    fn offers(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a call to the sandbox that offered itself last, so that those not needed run out of idle time. Gives the
+    /// call back when there is none.
+    pub(crate) fn dispatch(&self, call: Call) -> Result<(), Call> {
+        let mut offers = self.offers();
+        let Some(slot) = offers.pop() else { return Err(call) };
+        *slot.call.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
+        drop(offers);
+        slot.waker.wake();
+        Ok(())
+    }
+}
+
+/// A sandbox's place on its shard. It takes one call at a time and has to be offered anew for each.
+pub(crate) struct Seat {
+    shard: Arc<Shard>,
+    slot: Arc<Slot>,
+    offered: AtomicBool,
+    /// Gets the call that was put into the slot of a sandbox that died before it could take it.
+    orphan: Box<dyn Fn(Call) + Send + Sync>,
+}
+
+impl Seat {
+    pub(crate) fn new(shard: Arc<Shard>, orphan: impl Fn(Call) + Send + Sync + 'static) -> Self {
+        Self { shard, slot: Arc::default(), offered: AtomicBool::new(false), orphan: Box::new(orphan) }
+    }
+
+    fn take(&self) -> Option<Call> {
+        self.slot.call.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Offers the sandbox, if it isn't yet, and takes the call that came.
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<Call> {
+        self.slot.waker.register(cx.waker());
+        if let Some(call) = self.take() {
+            self.offered.store(false, SeqCst);
+            return Poll::Ready(call);
+        }
+        if !self.offered.swap(true, SeqCst) {
+            self.shard.offers().push(Arc::clone(&self.slot));
+        }
+        Poll::Pending
+    }
+
+    /// Takes the offer back. `false` when a call has come in.
+    fn withdraw(&self) -> bool {
+        if !self.offered.load(SeqCst) {
+            return true;
+        }
+        let mut offers = self.shard.offers();
+        let before = offers.len();
+        offers.retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        // Whoever takes an offer fills the slot under the same lock: an offer that is gone has its call in the slot.
+        let withdrawn = offers.len() < before;
+        if withdrawn {
+            self.offered.store(false, SeqCst);
+        }
+        withdrawn
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.withdraw()
+            && let Some(call) = self.take()
+        {
+            (self.orphan)(call);
+        }
+    }
+}
