@@ -43,7 +43,10 @@ pub struct Store {
 /// Why the data directory can't be used. Nothing in it has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("the data directory `{}` can't be used: {error}", dir.display())]
+    #[error(
+        "the data directory `{}` can't be used ({error}): check that it is a directory this user can write to, with space left",
+        dir.display()
+    )]
     Directory { dir: PathBuf, error: io::Error },
     #[error(
         "the data directory `{}` is in use by another dunlin process{}: stop that one, or give this one a directory of its own",

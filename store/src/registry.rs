@@ -94,13 +94,14 @@ impl From<Failed<RegistryError>> for RegistryError {
 fn deploy(connection: &Connection, functions: &[NewVersion], deployed_at: u64) -> Result<Vec<Deployed>> {
     // First all components, so that a function may use one that a later function of the deploy brings. None is stored
     // in vain: a function that is unchanged has its component here already.
+    let mut known = connection.prepare_cached("SELECT 1 FROM components WHERE digest = ?1")?;
+    let mut insert = connection.prepare_cached("INSERT INTO components (digest, info, bytes) VALUES (?1, ?2, ?3)")?;
     for NewVersion { component, bytes, .. } in functions {
-        if let Some(bytes) = bytes {
-            connection
-                .prepare_cached(
-                    "INSERT INTO components (digest, info, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-                )?
-                .execute((component.digest.to_string(), text(component), &bytes[..]))?;
+        let digest = component.digest.to_string();
+        if let Some(bytes) = bytes
+            && !known.exists([&digest])?
+        {
+            insert.execute((&digest, text(component), &bytes[..]))?;
         }
     }
     functions.iter().map(|function| deploy_one(connection, function, deployed_at)).collect()

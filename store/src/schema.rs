@@ -47,7 +47,12 @@ pub(crate) fn open(file: &Path) -> Result<Connection, OpenError> {
     let mut connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(unavailable)?;
     // Before anything is written: whose file is it?
     check(&connection, file).unwrap_or_else(|error| Err(unavailable(error)))?;
-    set_up(&connection).map_err(unavailable)?;
+    if set_up(&connection).map_err(unavailable)? != "wal" {
+        return Err(OpenError::Unavailable(format!(
+            "the disk that holds `{}` has no shared memory for its readers, as on network shares: choose a data directory on a local disk",
+            file.display()
+        )));
+    }
     migrate(&mut connection).map_err(unavailable)?;
     Ok(connection)
 }
@@ -80,14 +85,15 @@ fn check(connection: &Connection, file: &Path) -> rusqlite::Result<Result<(), Op
     })
 }
 
-fn set_up(connection: &Connection) -> rusqlite::Result<()> {
-    // Readers go on while the writer writes. SQLite answers with the mode it stays in where it can't.
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
+/// Answers with the journal mode, which stays what it was where the file system can't do `wal`.
+fn set_up(connection: &Connection) -> rusqlite::Result<String> {
     // A commit returns when it is on disk. In WAL mode the weaker NORMAL would lose the last commits with the power.
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // One large deploy must not leave a log of its size behind for ever.
-    connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))
+    connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
+    // Readers go on while the writer writes.
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
 }
 
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {

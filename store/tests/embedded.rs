@@ -1,5 +1,10 @@
 //! The store from outside: the contract it keeps, and what happens to it when a process, a disk or a file goes wrong.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, but clippy doesn't count their helpers as tests"
+)]
+
 use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Component, Digest, FunctionName, Registry, Shape,
@@ -192,7 +197,8 @@ fn what_it_makes_is_private() {
 #[test]
 fn files_of_others_are_refused_and_left_alone() {
     let sql = |file: &Path, sql: &str| rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap();
-    let made_by: [(&str, &dyn Fn(&Path)); 4] = [
+    type Make<'a> = &'a dyn Fn(&Path);
+    let made_by: [(&str, Make<'_>); 4] = [
         ("run that version", &|file| {
             drop(Store::open(file.parent().unwrap()).unwrap());
             sql(file, "PRAGMA user_version = 1000");
