@@ -3,6 +3,8 @@
 //! A back end says in a [`Place`] how its registry is opened, and runs two things in its own tests: [`keeps_the_contract`],
 //! each rule by example, and [`agrees_with_the_model`], whatever [`operations`] come to mind against a model in memory.
 
+#![allow(clippy::unwrap_used, reason = "tests, though they are compiled as a library")]
+
 use super::{Deployed, NewVersion, Registry, RegistryError, Versions};
 use crate::{
     BoxFuture,
