@@ -201,6 +201,7 @@ impl Deployments {
         let digests: HashSet<_> = versions.iter().map(|version| version.component.digest).collect();
         for digest in digests {
             if let Err(error) = this.compile_deployed(digest).await {
+                tracing::error!(component = %digest, %error, "a deployed component can't be compiled");
                 for version in versions.iter().filter(|version| version.component.digest == digest) {
                     this.say(version, format!("it can't be compiled by this platform, so it can't run: {error}"));
                 }
@@ -268,6 +269,7 @@ impl Deployments {
             this.table.store(Arc::new(table));
             let uploads = Arc::clone(&this.uploads);
             blocking(move || uploads.forget(digests)).await;
+            tracing::info!(functions = deployed.len(), "deployed");
             Ok(deployed)
         })
         .await
@@ -318,6 +320,7 @@ impl Deployments {
             this.registry.rollback(&name, Some(number)).await?;
             this.table.store(Arc::new(table));
             this.say(&function.version, format!("version {number} is active again"));
+            tracing::info!(function = %name, version = number, "rolled back");
             Ok(function)
         })
         .await
@@ -335,6 +338,7 @@ impl Deployments {
             functions.remove(&name);
             let table = Table::build(functions).expect("fewer routes make no new conflict");
             this.table.store(Arc::new(table));
+            tracing::info!(function = %name, "removed");
             Ok(())
         })
         .await
@@ -505,7 +509,6 @@ impl Deployments {
 
     /// Tells the operator, in the function's own log.
     fn say(&self, version: &Version, message: String) {
-        tracing::info!(function = %version.name(), version = version.number, "{message}");
         self.logs.record(LogRecord::new(version.name(), version.number, LogStream::Platform, message));
     }
 }

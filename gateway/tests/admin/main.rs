@@ -65,10 +65,7 @@ async fn a_refused_deploy_names_everything_wrong_and_changes_nothing() {
     );
     let problem = answer.problem();
     let conflict = problem.errors.iter().find(|e| e.index == 5 && e.problem.pointer.ends_with("path")).unwrap();
-    assert_eq!(
-        conflict.problem.message,
-        "the route `any method /taken/{name}` is taken by trigger 0 of `taken`"
-    );
+    assert_eq!(conflict.problem.message, "the route `any method /taken/{name}` is taken by trigger 0 of `taken`");
     assert!(problem.errors.iter().all(|error| error.function.is_some()));
     assert_eq!(platform.get("/api/functions").await.body, before);
 
@@ -91,7 +88,10 @@ async fn a_dry_run_says_what_would_be_and_changes_nothing() {
     let answer = platform.ask(Method::POST, "/api/deployments", deployment(&functions, true)).await.json();
     assert_eq!(answer["dry_run"], true);
     assert_eq!((&answer["functions"][0]["version"], &answer["functions"][0]["unchanged"]), (&json!(1), &json!(true)));
-    assert_eq!((&answer["functions"][1]["version"], &answer["functions"][1]["unchanged"]), (&Value::Null, &json!(false)));
+    assert_eq!(
+        (&answer["functions"][1]["version"], &answer["functions"][1]["unchanged"]),
+        (&Value::Null, &json!(false))
+    );
     assert_eq!(platform.get("/api/functions/new").await.status, 404);
     assert_eq!(platform.uploads().len(), 1, "the upload still waits");
 
@@ -267,7 +267,8 @@ async fn an_invocation_keeps_its_request_and_the_planes_secrets() {
     let digest = platform.upload(&component("a")).await;
     platform.deployed(manifest("hello", "/items/{id}"), digest).await;
 
-    let request = platform.request(Method::PATCH, "/api/functions/hello/invoke/items/a%2Fb?q=%20")
+    let request = platform
+        .request(Method::PATCH, "/api/functions/hello/invoke/items/a%2Fb?q=%20")
         .header("x-own", "1")
         .body(http_body_util::Full::from("body").boxed())
         .unwrap();
@@ -280,7 +281,8 @@ async fn an_invocation_keeps_its_request_and_the_planes_secrets() {
     assert_eq!(answer.headers["content-security-policy"], "sandbox");
     assert_eq!(answer.headers["x-guest"], "was here");
 
-    let request = platform.request(Method::GET, "/api/functions/hello/invoke/").header("dunlin-authorization", "Basic x");
+    let request =
+        platform.request(Method::GET, "/api/functions/hello/invoke/").header("dunlin-authorization", "Basic x");
     let seen = Answer::of(platform.send(request.body(Empty::new().boxed()).unwrap()).await).await.json();
     assert_eq!(seen["headers"]["authorization"], "Basic x", "what is meant for the function reaches it");
     assert_eq!(seen["uri"], format!("http://{}/", platform.address));
@@ -430,7 +432,10 @@ async fn the_document_is_openapi_and_what_it_lists_is_served() {
         assert!(document.pointer(pointer).is_some(), "`{reference}` leads nowhere");
     }
     let query: Vec<_> = document["paths"]["/api/logs"]["get"]["parameters"].as_array().unwrap().iter().collect();
-    assert_eq!(query.iter().map(|p| p["name"].as_str().unwrap()).collect::<Vec<_>>(), ["function", "invocation", "tail", "follow"]);
+    assert_eq!(
+        query.iter().map(|p| p["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["function", "invocation", "tail", "follow"]
+    );
     let manifest = &document["components"]["schemas"]["Manifest"];
     assert!(manifest["properties"]["limits"].is_object(), "the manifest is described by the types of the contract");
 }

@@ -93,11 +93,7 @@ impl Runtime for Guests {
 }
 
 impl Function for Guest {
-    fn invoke<'a>(
-        &'a self,
-        request: Request<Body>,
-        _: Invocation,
-    ) -> BoxFuture<'a, Result<Response<Body>, Failure>> {
+    fn invoke<'a>(&'a self, request: Request<Body>, _: Invocation) -> BoxFuture<'a, Result<Response<Body>, Failure>> {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();

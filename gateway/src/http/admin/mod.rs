@@ -153,11 +153,11 @@ impl AdminPlane {
     /// Serves until `shutdown`, then lets requests end for the grace period. Meanwhile it also keeps house: uploads nobody
     /// deployed and compiled code nobody needs are removed.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let (graceful, connections) = (GracefulShutdown::new(), TaskTracker::new());
+        let (graceful, connections, cut) = (GracefulShutdown::new(), TaskTracker::new(), CancellationToken::new());
         let app = Arc::clone(&self.app);
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.accept(&graceful, &connections) => {}
+            () = self.accept(&graceful, &connections, &cut) => {}
             () = tidy(&app.deployments) => {}
         }
         drop(self.listener);
@@ -169,10 +169,12 @@ impl AdminPlane {
         };
         if time::timeout(self.grace, ended).await.is_err() {
             tracing::warn!("requests to the admin plane did not end in time and were cut off");
+            cut.cancel();
+            connections.wait().await;
         }
     }
 
-    async fn accept(&mut self, graceful: &GracefulShutdown, connections: &TaskTracker) {
+    async fn accept(&mut self, graceful: &GracefulShutdown, connections: &TaskTracker, cut: &CancellationToken) {
         let router = operations::router().with_state(Arc::clone(&self.app));
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
@@ -188,7 +190,7 @@ impl AdminPlane {
             };
             let tls = self.tls.as_mut().map(|tls| TlsAcceptor::from(tls.current()));
             let (router, guard, watcher) = (router.clone(), Arc::clone(&self.guard), graceful.watcher());
-            connections.spawn(async move {
+            connections.spawn(cut.clone().run_until_cancelled_owned(async move {
                 let _place = place;
                 let service = service_fn(move |request| answer(router.clone(), Arc::clone(&guard), request));
                 let mut server = auto::Builder::new(TokioExecutor::new());
@@ -209,7 +211,7 @@ impl AdminPlane {
                 if let Err(error) = ended {
                     tracing::debug!(error = &*error, "a connection to the admin plane broke off");
                 }
-            });
+            }));
         }
     }
 }
