@@ -280,25 +280,29 @@ async fn a_function_is_given_what_it_can_trust() {
     let traceparent = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{span}-01");
     assert_eq!(header(head, "traceparent"), traceparent);
     assert_eq!(header(head, "x-request-id"), "mine-1");
-    assert_eq!(body.lines().collect::<Vec<_>>(), [
-        "POST http://Example.com:81/items/a%2Fb/c?q=1",
-        "content-length: 4",
-        "dunlin-param-id: a%2Fb",
-        "dunlin-param-part: c",
-        "host: Example.com:81",
-        &format!("traceparent: {traceparent}"),
-        "tracestate: a=b",
-        "x-forwarded-for: 9.9.9.9, 127.0.0.1",
-        "x-forwarded-host: Example.com:81",
-        "x-forwarded-proto: http",
-        "x-kept: 1",
-        "x-request-id: mine-1",
-        "body",
-    ]);
+    assert_eq!(
+        body.lines().collect::<Vec<_>>(),
+        [
+            "POST http://Example.com:81/items/a%2Fb/c?q=1",
+            "content-length: 4",
+            "dunlin-param-id: a%2Fb",
+            "dunlin-param-part: c",
+            "host: Example.com:81",
+            &format!("traceparent: {traceparent}"),
+            "tracestate: a=b",
+            "x-forwarded-for: 9.9.9.9, 127.0.0.1",
+            "x-forwarded-host: Example.com:81",
+            "x-forwarded-proto: http",
+            "x-kept: 1",
+            "x-request-id: mine-1",
+            "body",
+        ]
+    );
 
     let long = "i".repeat(129);
     for bad in ["", "two words", "ümlaut", &long] {
-        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Request-Id: {bad}\r\ntracestate: a=b\r\n\r\n");
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Request-Id: {bad}\r\ntracestate: a=b\r\n\r\n");
         let response = plane.raw(request).await;
         let id = header(&response, "dunlin-invocation");
         assert_eq!(header(&response, "x-request-id"), id, "{bad}");
@@ -331,7 +335,10 @@ async fn requests_that_could_mean_two_things_are_refused() {
         ("GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n", 400),
     ] {
         let response = plane.raw(request).await;
-        assert!(response.starts_with("HTTP/1.1 ") && response[9..].starts_with(&status.to_string()), "{request}{response}");
+        assert!(
+            response.starts_with("HTTP/1.1 ") && response[9..].starts_with(&status.to_string()),
+            "{request}{response}"
+        );
     }
     let many = "X: 1\r\n".repeat(200);
     assert!(plane.raw(format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")).await.starts_with("HTTP/1.1 431 "));
@@ -342,17 +349,17 @@ async fn requests_that_could_mean_two_things_are_refused() {
     let response = plane.raw("GET http://real/x HTTP/1.1\r\nHost: forged\r\nConnection: close\r\n\r\n").await;
     assert!(response.contains("GET http://real/x\n") && response.contains("\nhost: real\n"), "{response}");
 
-    // With both lengths the chunks count, in either order: what follows them is the next request and never a body, and
-    // what the length would have taken in is never a request.
-    for lengths in ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 60"] {
+    // With both lengths the chunks count, in either order, and no other request is read from the connection: whoever was
+    // in between may have seen its end elsewhere.
+    for lengths in
+        ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 60"]
+    {
         let request = format!(
-            "POST /first HTTP/1.1\r\nHost: a\r\n{lengths}\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
-             GET /second HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            "POST /first HTTP/1.1\r\nHost: a\r\n{lengths}\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n"
         );
         let response = plane.raw(request).await;
-        let lines: Vec<_> = response.lines().filter(|line| line.contains("http://") || line.contains("abc")).collect();
-        assert_eq!(lines.len(), 3, "{response}");
-        assert_eq!((lines[0], &lines[1][..3], lines[2]), ("POST http://a/first", "abc", "GET http://a/second"));
+        assert!(response.contains("\nPOST http://a/first\n") && response.ends_with("\nabc"), "{response}");
+        assert!(!response.contains("second"), "{response}");
     }
     plane.stop().await;
 }
@@ -396,8 +403,14 @@ async fn every_failure_is_a_problem_and_the_guest_stays_hidden() {
         assert!(!problem.to_string().contains("secret"), "{problem}");
         assert_eq!((&problem["reason"], &problem["invocation"]), (&failure.reason().into(), &id.clone().into()));
         assert_eq!((&problem["status"], &problem["type"]), (&(*status).into(), &"about:blank".into()));
-        let logged: Vec<_> =
-            plane.log.0.lock().unwrap().drain(..).map(|record| (record.invocation, record.version, record.message)).collect();
+        let logged: Vec<_> = plane
+            .log
+            .0
+            .lock()
+            .unwrap()
+            .drain(..)
+            .map(|record| (record.invocation, record.version, record.message))
+            .collect();
         match failure {
             Failure::Busy { .. } => assert!(logged.is_empty()),
             _ => assert_eq!(logged, [(Some(id), 7, failure.to_string())]),
@@ -406,7 +419,10 @@ async fn every_failure_is_a_problem_and_the_guest_stays_hidden() {
     assert_eq!(plane.counters.read().failed().collect::<Vec<_>>().len(), cases.len());
 
     let response = sender.send_request(Request::post("/get").header("host", "a").body(empty()).unwrap()).await.unwrap();
-    assert_eq!((response.status(), &response.headers()["allow"]), (StatusCode::METHOD_NOT_ALLOWED, &HeaderValue::from_static("GET, HEAD")));
+    assert_eq!(
+        (response.status(), &response.headers()["allow"]),
+        (StatusCode::METHOD_NOT_ALLOWED, &HeaderValue::from_static("GET, HEAD"))
+    );
     assert!(response.headers().contains_key("dunlin-invocation"));
     plane.stop().await;
 }
@@ -434,7 +450,12 @@ async fn a_body_too_large_is_refused_unread() {
     assert_eq!(timeout(LATE, response).await.unwrap().unwrap().unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
 
     let mut socket = plane.connect().await;
-    socket.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n").await.unwrap();
+    socket
+        .write_all(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+        )
+        .await
+        .unwrap();
     assert_eq!(until(&mut socket, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
     socket.write_all(b"ok").await.unwrap();
     let response = rest(&mut socket).await;
@@ -525,8 +546,10 @@ async fn bodies_stream_both_ways_at_once_with_trailers() {
         Ok(response)
     })
     .await;
-    let trailers: HeaderMap =
-        [("x-sum", "42"), ("dunlin-forged", "1")].map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).into_iter().collect();
+    let trailers: HeaderMap = [("x-sum", "42"), ("dunlin-forged", "1")]
+        .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))
+        .into_iter()
+        .collect();
     for http2 in [false, true] {
         let (frames, body) = mpsc::channel(1);
         let request = Request::post(plane.uri("/"))
@@ -641,10 +664,13 @@ async fn a_failure_after_the_head_is_seen_by_the_caller_and_logged() {
     let request = Request::get(plane.uri("/")).body(empty()).unwrap();
     let response = plane.http2().await.send_request(request).await.unwrap();
     seen.notify_one();
-    assert!(response.collect().await.unwrap_err().to_string().contains("stream"), "a stream error");
+    assert!(response.collect().await.is_err(), "the stream is reset");
     let messages: Vec<_> = plane.log.0.lock().unwrap().iter().map(|record| record.message.clone()).collect();
     let trap = "it trapped: secret";
-    assert_eq!(messages, [trap, "it answered with an error: it declared 9 bytes as `content-length` and sent 4", trap, trap]);
+    assert_eq!(
+        messages,
+        [trap, "it answered with an error: it declared 9 bytes as `content-length` and sent 4", trap, trap]
+    );
     assert_eq!(plane.counters.read().failed().collect::<Vec<_>>(), [("trap", 3), ("error-answer", 1)]);
     plane.stop().await;
 }
@@ -675,7 +701,9 @@ async fn draining_under_load_fails_no_request() {
                     match sender.send_request(request).await {
                         Ok(response) => assert_eq!(response.collect().await.unwrap().to_bytes(), "done"),
                         // Streams beyond the GOAWAY were not begun, and may be sent elsewhere.
-                        Err(error) => assert!(error.is_canceled() || format!("{error:?}").contains("GoAway"), "{error:?}"),
+                        Err(error) => {
+                            assert!(error.is_canceled() || format!("{error:?}").contains("GoAway"), "{error:?}")
+                        }
                     }
                     answered.fetch_add(1, SeqCst);
                 }
@@ -782,7 +810,10 @@ async fn tls_offers_both_protocols_and_follows_its_files() {
     socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut response = String::new();
     socket.read_to_string(&mut response).await.unwrap();
-    assert!(response.contains("GET https://localhost/\n") && response.contains("x-forwarded-proto: https\n"), "{response}");
+    assert!(
+        response.contains("GET https://localhost/\n") && response.contains("x-forwarded-proto: https\n"),
+        "{response}"
+    );
 
     let socket = connect(old.clone(), b"h2").await.unwrap();
     assert_eq!(socket.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));

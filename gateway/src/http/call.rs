@@ -133,7 +133,7 @@ where
                 None => body.size_hint().exact(), // becomes the header
             };
             marks.write(&mut head.headers);
-            let streamed = Streamed { body, run: open.0.take(), bodiless, declared, sent: 0 };
+            let streamed = Streamed { body, run: open.0.take(), bodiless, declared, sent: 0, trailed: false };
             Response::from_parts(head, Answer::Streamed(streamed))
         }
         Err(failure) => {
@@ -437,6 +437,8 @@ pub(super) struct Streamed {
     /// The function's `content-length`.
     declared: Option<u64>,
     sent: u64,
+    /// The trailers, which come last, were handed on.
+    trailed: bool,
 }
 
 impl Streamed {
@@ -453,7 +455,7 @@ impl Streamed {
 
     /// The caller has all it was promised, which need not be all the function does.
     fn delivered(&self) -> bool {
-        self.bodiless || self.declared == Some(self.sent)
+        self.bodiless || self.trailed || self.declared == Some(self.sent)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
@@ -484,11 +486,12 @@ impl Streamed {
             Err(mut frame) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     remove_dropped(trailers, |_| false);
+                    self.trailed = true;
                 }
                 frame
             }
         };
-        if self.body.is_end_stream() && (frame.is_trailers() || self.declared.is_none_or(|size| size == self.sent)) {
+        if self.body.is_end_stream() && (self.trailed || self.declared.is_none_or(|size| size == self.sent)) {
             self.ended(Ok(()));
         }
         Poll::Ready(Some(Ok(frame)))

@@ -18,10 +18,7 @@ use bytes::Bytes;
 use dunlin_events::Failure;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    service::Service,
-};
+use hyper::{body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,

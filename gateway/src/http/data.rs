@@ -19,7 +19,7 @@ use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use dunlin_events::{Failure, InvocationId, logs::LogSink};
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{ALLOW, CONNECTION, EXPECT, HOST},
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -255,7 +255,14 @@ impl Plane {
             .initial_stream_window_size(u32::try_from(READ_WHOLE).expect("a small number"))
             .initial_connection_window_size(1 << 20)
             .max_send_buf_size(64 << 10);
-        Self { tables, logs, timeouts, http1: server.clone().http1_only(), http2: server.clone().http2_only(), any: server }
+        Self {
+            tables,
+            logs,
+            timeouts,
+            http1: server.clone().http1_only(),
+            http2: server.clone().http2_only(),
+            any: server,
+        }
     }
 }
 
@@ -322,6 +329,9 @@ impl Requests {
                 "headers",
                 "the request has too many headers",
             ));
+        }
+        if request.method() == Method::CONNECT {
+            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "not-implemented", "functions open no tunnels"));
         }
         let authority = self.authority(request)?;
         let path = match request.uri().path_and_query() {
@@ -414,7 +424,7 @@ impl Refusal {
 
 /// Whether a path is one that means what it says: no segment leads elsewhere, encoded or not, and all of it is visible
 /// ASCII. A function that joins a parameter to a file name is not to find a `..` in it.
-fn is_plain(path: &str) -> bool {
+pub(super) fn is_plain(path: &str) -> bool {
     let mut visible = true;
     let mut dots = false;
     for byte in path.bytes() {

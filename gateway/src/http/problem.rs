@@ -78,16 +78,15 @@ impl From<&Failure> for Problem {
     fn from(failure: &Failure) -> Self {
         let problem = |status, detail: &'static str| Self::new(status, failure.reason(), detail);
         match failure {
-            Failure::Busy { .. } => {
-                problem(StatusCode::TOO_MANY_REQUESTS, "the function runs as often as it may, and as many requests wait")
-                    .later(1)
-            }
+            Failure::Busy { .. } => problem(
+                StatusCode::TOO_MANY_REQUESTS,
+                "the function runs as often as it may, and as many requests wait",
+            )
+            .later(1),
             Failure::Exhausted(_) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "the platform has no room for another invocation").later(1)
             }
-            Failure::Start(_) => {
-                problem(StatusCode::SERVICE_UNAVAILABLE, "the function could not be started").later(5)
-            }
+            Failure::Start(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the function could not be started").later(5),
             Failure::Time { limit } => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 failure.reason(),
@@ -103,8 +102,12 @@ impl From<&Failure> for Problem {
                 failure.reason(),
                 format!("the request body is larger than the function takes ({limit})"),
             ),
-            Failure::RequestBody(_) => problem(StatusCode::BAD_REQUEST, "the request body could not be read to its end"),
-            Failure::Memory { .. } => problem(StatusCode::BAD_GATEWAY, "the function needed more memory than it may use"),
+            Failure::RequestBody(_) => {
+                problem(StatusCode::BAD_REQUEST, "the request body could not be read to its end")
+            }
+            Failure::Memory { .. } => {
+                problem(StatusCode::BAD_GATEWAY, "the function needed more memory than it may use")
+            }
             Failure::ResponseTooLarge { .. } => {
                 problem(StatusCode::BAD_GATEWAY, "the function answered with more than it may")
             }

@@ -263,3 +263,224 @@ fn standard(method: dunlin_events::manifest::Method) -> Method {
         Named::Options => Method::OPTIONS,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::active::Counters;
+    use dunlin_events::{Body, BoxFuture, Failure, Function, Invocation, Version, runtime::Load};
+    use http::{Request, Response};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// Routes only hold functions; none is called here.
+    struct Uncalled;
+
+    impl Function for Uncalled {
+        fn invoke<'a>(&'a self, _: Request<Body>, _: Invocation) -> BoxFuture<'a, Result<Response<Body>, Failure>> {
+            Box::pin(std::future::ready(Err(Failure::NoAnswer)))
+        }
+
+        fn load(&self) -> Load {
+            Load { running: 0, waiting: 0 }
+        }
+    }
+
+    /// A function with a trigger for each `[METHOD,METHOD ][host]/path`.
+    fn function(name: &str, routes: &[&str]) -> Arc<ActiveFunction> {
+        let triggers: Vec<_> = routes
+            .iter()
+            .map(|route| {
+                let (methods, rest) = route.split_once(' ').unwrap_or(("", route));
+                let (host, path) = rest.split_once('/').unwrap();
+                let mut http = serde_json::json!({ "path": format!("/{path}") });
+                if !methods.is_empty() {
+                    http["methods"] = methods.split(',').collect();
+                }
+                if !host.is_empty() {
+                    http["host"] = host.into();
+                }
+                serde_json::json!({ "http": http })
+            })
+            .collect();
+        let version: Version = serde_json::from_value(serde_json::json!({
+            "number": 1, "deployed_at": 0,
+            "manifest": { "name": name, "component": "x.wasm", "triggers": triggers },
+            "component": {
+                "digest": format!("sha256:{}", "0".repeat(64)), "size": 1, "shape": "http02", "imports": [], "initial_memory": 0,
+            },
+        }))
+        .unwrap();
+        Arc::new(ActiveFunction { version, handle: Arc::new(Uncalled), counters: Arc::new(Counters::default()) })
+    }
+
+    fn table(functions: &[(&str, &[&str])]) -> Result<Routes, Vec<Conflict>> {
+        Routes::build(functions.iter().map(|(name, routes)| function(name, routes)))
+    }
+
+    /// What is found, as a text: the function and its parameters, the allowed methods, or nothing.
+    fn find(routes: &Routes, request: &str) -> String {
+        let (method, rest) = request.split_once(' ').unwrap();
+        let (host, path) = rest.split_once('/').unwrap();
+        let host = Some(host).filter(|host| !host.is_empty());
+        match routes.find(host, &method.parse().unwrap(), &format!("/{path}")) {
+            Found::NotFound => "nothing".into(),
+            Found::MethodNotAllowed { allow } => format!("only {}", allow.to_str().unwrap()),
+            Found::Function { function, parameters } => {
+                let mut text = function.name().to_string();
+                for (name, value) in parameters {
+                    let name = name.as_str().strip_prefix("dunlin-param-").unwrap();
+                    text += &format!(" {name}={}", value.to_str().unwrap());
+                }
+                text
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_specific_host_then_path_then_method_wins() {
+        let routes = table(&[
+            ("any", &["/", "/a/{x}", "/a/{*rest}", "/files/{*path}", "/slash/"]),
+            ("literal", &["/a/b", "GET /a/b/c"]),
+            ("back", &["/{x}/b/d", "GET /{x}/only"]),
+            ("read", &["GET /m/{id}"]),
+            ("write", &["PUT,POST /m/{key}"]),
+            ("head", &["HEAD /h"]),
+            ("get", &["GET /h"]),
+            ("rest", &["/h"]),
+            ("exact", &["api.example.com/a/b"]),
+            ("wild", &["*.example.com/a/{x}", "GET *.example.com/w"]),
+        ])
+        .unwrap_or_else(|conflicts| panic!("{conflicts:?}"));
+        for (request, found) in [
+            ("GET /", "any"),
+            ("GET /a/b", "literal"),
+            ("GET /a/x", "any x=x"),
+            ("GET /a/b/c", "literal"),
+            ("POST /a/b/c", "only GET, HEAD"), // the path decides before the method does
+            ("GET /a/b/d", "any rest=b/d"),    // literal `a` goes before `{x}`, however far that would lead
+            ("GET /c/b/d", "back x=c"),
+            ("GET /a/only", "any x=only"),
+            ("GET /files/x/y%2Fz//", "any path=x/y%2Fz//"),
+            ("GET /files/", "nothing"),
+            ("GET /files", "nothing"),
+            ("GET /slash", "nothing"),
+            ("GET /slash/", "any"),
+            ("GET /a/", "nothing"),
+            ("GET /m/1", "read id=1"),
+            ("HEAD /m/1", "read id=1"),
+            ("POST /m/1", "write key=1"),
+            ("DELETE /m/1", "only GET, HEAD, POST, PUT"),
+            ("HEAD /h", "head"),
+            ("GET /h", "get"),
+            ("PROPFIND /h", "rest"),
+            ("GET API.example.com./a/b", "exact"),
+            ("GET api.example.com/a/x", "wild x=x"), // an exact host without the path leads on
+            ("GET www.example.com/a/b", "wild x=b"),
+            ("GET www.example.com/", "any"),
+            ("POST www.example.com/w", "only GET, HEAD"),
+            ("GET a.www.example.com/a/b", "literal"),
+            ("GET .example.com/a/b", "literal"),
+            ("GET example.com/a/b", "literal"),
+        ] {
+            assert_eq!(find(&routes, request), found, "{request}");
+        }
+    }
+
+    #[test]
+    fn conflicts_name_both_functions_and_both_triggers() {
+        let conflicts = table(&[
+            ("one", &["/x", "GET,POST api.example.com/a/{id}"]),
+            ("two", &["/a/{id}", "DELETE api.example.com/a/{id}", "POST,PUT API.example.com/a/{name}"]),
+            ("three", &["/x", "GET /x", "/a/{*rest}", "/y/{*a}", "/y/{*b}"]),
+        ])
+        .err()
+        .unwrap();
+        let texts: Vec<_> = conflicts.iter().map(|c| format!("{} {}: {c}", c.function, c.trigger)).collect();
+        assert_eq!(
+            texts,
+            [
+                "two 2: `POST api.example.com/a/{name}` is taken by trigger 1 of `one`",
+                "three 0: `any method /x` is taken by trigger 0 of `one`",
+                "three 4: `any method /y/{*b}` is taken by trigger 3 of `three`",
+            ]
+        );
+    }
+
+    /// The rule, written down again without a tree: of all routes that match, the smallest by host, then by the kinds of
+    /// the segments.
+    fn model(routes: &[(usize, String)], host: &str, path: &str) -> Option<usize> {
+        let kinds = |pattern: &str| -> Option<Vec<u8>> {
+            let (mut kinds, mut rest) = (Vec::new(), Some(path));
+            for segment in pattern.split('/') {
+                let here = rest?;
+                let (text, tail) = here.split_once('/').map_or((here, None), |(text, tail)| (text, Some(tail)));
+                if segment.starts_with("{*") {
+                    kinds.push(2);
+                    return (!here.is_empty()).then_some(kinds);
+                }
+                kinds.push(u8::from(segment.starts_with('{')));
+                if segment != text && (!segment.starts_with('{') || text.is_empty()) {
+                    return None;
+                }
+                rest = tail;
+            }
+            rest.is_none().then_some(kinds)
+        };
+        routes
+            .iter()
+            .filter_map(|(index, route)| {
+                let (pattern, path) = route.split_once('/')?;
+                let level = match pattern {
+                    "" => 2,
+                    _ if pattern == host => 0,
+                    _ => (pattern.strip_prefix("*.")? == host.split_once('.')?.1).then_some(1)?,
+                };
+                Some((level, kinds(path)?, *index))
+            })
+            .min()
+            .map(|(_, _, index)| index)
+    }
+
+    proptest! {
+        #[test]
+        fn find_agrees_with_the_rule(
+            patterns in proptest::collection::vec(
+                ("(|a\\.b|\\*\\.b|\\*\\.a\\.b)", proptest::collection::vec("(a|b|\\{p\\})", 0..4), "(|/|/\\{\\*r\\})"), 1..25),
+            requests in proptest::collection::vec(("(b|a\\.b|c\\.b|a\\.a\\.b)", "(/[ab]?){1,5}"), 1..25),
+        ) {
+            let mut shapes = BTreeSet::new();
+            let mut routes = Vec::new();
+            for (host, segments, end) in patterns {
+                // Names within a path differ; the shape is what they don't change.
+                let shape = format!("{host}/{}{end}", segments.join("/"));
+                let shape = if segments.is_empty() { format!("{host}{}", if end.is_empty() { "/" } else { &end }) } else { shape };
+                if shapes.insert(shape.clone()) {
+                    let mut named = String::new();
+                    for (index, part) in shape.split("{p}").enumerate() {
+                        if index > 0 {
+                            named += &format!("{{p{index}}}");
+                        }
+                        named += part;
+                    }
+                    routes.push((routes.len(), named));
+                }
+            }
+            let names: Vec<_> = routes.iter().map(|(index, _)| format!("f{index}")).collect();
+            let build = |order: &mut dyn Iterator<Item = &(usize, String)>| {
+                Routes::build(order.map(|(index, route)| function(&names[*index], &[route]))).unwrap_or_else(|c| panic!("{c:?}"))
+            };
+            let table = build(&mut routes.iter());
+            let reversed = build(&mut routes.iter().rev());
+            for (host, path) in requests {
+                let expected = model(&routes, &host, &path[1..]).map(|index| names[index].clone());
+                let request = format!("GET {host}{path}");
+                for table in [&table, &reversed] {
+                    let found = find(table, &request);
+                    let found = found.split(' ').next().filter(|name| *name != "nothing").map(str::to_owned);
+                    prop_assert_eq!(&found, &expected, "{} in {:?}", request, routes);
+                }
+            }
+        }
+    }
+}
