@@ -15,13 +15,13 @@ use dunlin_gateway::{
         routes::Found,
     },
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use http::{Method, Request};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use platform::{Answer, COMPONENT_LIMIT, Platform, TOKEN, component, deployment, manifest};
 use serde_json::{Value, json};
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -68,6 +68,13 @@ async fn a_refused_deploy_names_everything_wrong_and_changes_nothing() {
     assert_eq!(conflict.problem.message, "the route `any method /taken/{name}` is taken by trigger 0 of `taken`");
     assert!(problem.errors.iter().all(|error| error.function.is_some()));
     assert_eq!(platform.get("/api/functions").await.body, before);
+
+    let twice = r#"{"functions":[{"manifest":{"name":"a","name":"b","component":"a.wasm"},"component":"sha256:"}]}"#;
+    let answer = platform.ask(Method::POST, "/api/deployments", twice).await;
+    assert_eq!(answer.errors(), [(0, "/component".to_owned())]);
+    let twice = twice.replace("sha256:", &digest.to_string());
+    let answer = platform.ask(Method::POST, "/api/deployments", twice).await;
+    assert!(answer.problem().errors[0].problem.message.starts_with("duplicate field `name`"), "{answer:?}");
 
     // Two that are new and conflict with each other are refused as well.
     let answer = platform.deploy(&[(manifest("one", "/x"), digest), (manifest("two", "/x"), digest)]).await;
@@ -170,6 +177,22 @@ async fn a_request_in_flight_ends_on_its_version() {
     assert_eq!(platform.ask(Method::DELETE, "/api/functions/slow", "").await.status, 204);
     platform.guests.go_on.notify_one();
     assert_eq!(in_flight.await.unwrap()["version"], 1);
+}
+
+#[tokio::test]
+async fn a_deploy_whose_caller_leaves_is_whole_all_the_same() {
+    let platform = Platform::start().await;
+    let digest = platform.upload(&component("a")).await;
+    let manifest = serde_json::from_value(manifest("hello", "/hello")).unwrap();
+    assert!(platform.deployments.deploy(vec![(manifest, digest)]).now_or_never().is_none(), "the caller was too late");
+    let active = async {
+        while !platform.deployments.table().functions.contains_key("hello") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), active).await.expect("the deploy never became active");
+    assert_eq!(platform.invoked("hello").await, 1);
+    assert_eq!(platform.get("/api/functions/hello/versions").await.json()["active"], 1);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ use dunlin_events::{
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use std::{convert::Infallible, fmt::Display, str::FromStr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -273,29 +273,38 @@ async fn deploy(State(app): Shared, body: Body) -> Answer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    functions: Vec<Value>,
+    functions: Vec<Box<RawValue>>,
     #[serde(default)]
     dry_run: bool,
 }
 
 /// Reads the functions of a deploy: those that can be read with their places in the request, and what is wrong with the
 /// others.
-fn read_functions(functions: Vec<Value>) -> (Vec<usize>, Vec<(Manifest, Digest)>, Vec<FunctionProblem>) {
+fn read_functions(functions: Vec<Box<RawValue>>) -> (Vec<usize>, Vec<(Manifest, Digest)>, Vec<FunctionProblem>) {
     let (mut places, mut good, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, value) in functions.into_iter().enumerate() {
-        let name = value.pointer("/manifest/name").and_then(Value::as_str).and_then(|name| name.parse().ok());
-        match serde_path_to_error::deserialize::<_, NewFunction>(value) {
+    for (index, json) in functions.into_iter().enumerate() {
+        match serde_json::from_str::<NewFunction>(json.get()) {
             Ok(function) => {
                 places.push(index);
                 good.push((function.manifest, function.component));
             }
-            Err(error) => {
-                let problem = Problem::new(pointer(error.path()), error.inner().to_string());
-                problems.push(FunctionProblem { function: name, index, problem });
-            }
+            Err(error) => problems.push(unreadable(index, json.get(), &error)),
         }
     }
     (places, good, problems)
+}
+
+/// Why a function of a deploy can't be read, and where.
+fn unreadable(index: usize, json: &str, error: &serde_json::Error) -> FunctionProblem {
+    // Read a second time as a tree: its errors have a place in the manifest in place of one in the request's text.
+    let tree = serde_json::from_str::<Value>(json).unwrap_or_default();
+    let name = tree.pointer("/manifest/name").and_then(Value::as_str).and_then(|name| name.parse().ok());
+    let problem = match serde_path_to_error::deserialize::<_, NewFunction>(tree) {
+        Err(error) => Problem::new(pointer(error.path()), error.inner().to_string()),
+        // A tree has no key twice any more.
+        Ok(_) => Problem::new("", error.to_string()),
+    };
+    FunctionProblem { function: name, index, problem }
 }
 
 /// The place in the manifest, as a JSON Pointer (RFC 6901). What is beside the manifest, the component's digest, has the
