@@ -162,10 +162,26 @@ impl Reader {
         Self { end: u64::MAX, ..self }
     }
 
-    /// What is there now, in order and a part at a time. `None` when the reader has seen all there is.
-    ///
-    /// `Some` of no lines means that the records looked at didn't match, and there are more.
-    pub fn next(&mut self) -> Option<Vec<LogLine>> {
+    /// Waits until there is something to read. Cancel safe.
+    pub async fn ready(&self) {
+        loop {
+            let mut news = std::pin::pin!(self.buffer.news.notified());
+            // Listening before looking: a record that comes between the two is not slept through.
+            news.as_mut().enable();
+            if self.buffer.ring().next() > self.position {
+                return;
+            }
+            news.await;
+        }
+    }
+}
+
+/// What is there now, in order and a part at a time. `None` means that the reader has seen all there is; one that follows
+/// can go on when it is [`ready`](Reader::ready). A part may be empty: none of the records looked at matched.
+impl Iterator for Reader {
+    type Item = Vec<LogLine>;
+
+    fn next(&mut self) -> Option<Vec<LogLine>> {
         let (missed, records) = {
             let ring = self.buffer.ring();
             let missed = ring.first.min(self.end).saturating_sub(self.position);
@@ -182,19 +198,6 @@ impl Reader {
         let matching = records.into_iter().filter(|record| self.filter.matches(record));
         Some(missed.into_iter().chain(matching.map(|record| LogLine::Record((*record).clone()))).collect())
     }
-
-    /// Waits until there is something to read. Cancel safe.
-    pub async fn ready(&self) {
-        loop {
-            let mut news = std::pin::pin!(self.buffer.news.notified());
-            // Listening before looking: a record that comes between the two is not slept through.
-            news.as_mut().enable();
-            if self.buffer.ring().next() > self.position {
-                return;
-            }
-            news.await;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -208,7 +211,7 @@ mod tests {
 
     fn messages(reader: &mut Reader) -> Vec<String> {
         let mut messages = Vec::new();
-        while let Some(lines) = reader.next() {
+        for lines in reader {
             messages.extend(lines.into_iter().map(|line| match line {
                 LogLine::Record(record) => record.message,
                 LogLine::Missed { missed } => format!("missed {missed}"),

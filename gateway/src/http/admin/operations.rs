@@ -408,17 +408,13 @@ async fn logs(State(app): Shared, query: Result<Query<LogQuery>, QueryRejection>
     let lines = if query.follow {
         Body::from_stream(futures_util::stream::unfold((reader.follow(), app.stopping.clone()), following))
     } else {
-        Body::from_stream(futures_util::stream::iter(kept(reader)))
+        // A part at a time, so that a slow reader holds no copy of the whole log.
+        Body::from_stream(futures_util::stream::iter(reader.map(|lines| Lines::Ok(text(&lines)))))
     };
     Ok(([(header::CONTENT_TYPE, LINES)], lines).into_response())
 }
 
 type Lines = Result<Bytes, Infallible>;
-
-/// The lines kept, a part at a time, so that a slow reader holds no copy of the whole log.
-fn kept(mut reader: Reader) -> impl Iterator<Item = Lines> {
-    std::iter::from_fn(move || reader.next().map(|lines| Ok(text(&lines))))
-}
 
 /// The next lines, as soon as there are some. Ends with the plane.
 async fn following(

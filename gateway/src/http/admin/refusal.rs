@@ -12,13 +12,13 @@ use std::io;
 /// A problem document on its way out.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) document: ProblemDocument,
+    pub(super) document: Box<ProblemDocument>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
-            document: ProblemDocument {
+            document: Box::new(ProblemDocument {
                 kind: "about:blank".into(),
                 title: status.canonical_reason().unwrap_or_default().into(),
                 status: status.as_u16(),
@@ -26,7 +26,7 @@ impl Refusal {
                 invocation: None,
                 reason: None,
                 errors: Vec::new(),
-            },
+            }),
         }
     }
 }
