@@ -49,7 +49,8 @@ pub(crate) async fn build(file: &ManifestFile) -> anyhow::Result<()> {
         return Err(failure.help(format!("the command is in `{}`: {command}", file.path.display())).into());
     }
     if !file.component().is_file() {
-        let failure = Failure::new(failed).because(format!("its `build` ran, but `{}` is not there", file.component().display()));
+        let failure =
+            Failure::new(failed).because(format!("its `build` ran, but `{}` is not there", file.component().display()));
         return Err(failure.help("`component` is the path of what `build` makes, from the manifest's folder").into());
     }
     Ok(())

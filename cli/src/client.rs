@@ -156,7 +156,8 @@ impl Client {
             anyhow::Ok((head.status, body))
         };
         let (status, body) = tokio::time::timeout(patience, answer).await.map_err(|_| {
-            let what = format!("the platform at `{}` did not answer within {} seconds", self.server, patience.as_secs());
+            let what =
+                format!("the platform at `{}` did not answer within {} seconds", self.server, patience.as_secs());
             anyhow::Error::from(Failure::unreachable(what).help("`dunlin doctor` looks closer"))
         })??;
         if status.is_success() { Ok(body) } else { Err(self.problem(status, &body)) }
@@ -171,6 +172,9 @@ impl Client {
     }
 
     fn unreachable(&self, error: legacy::Error) -> Failure {
+        if !error.is_connect() {
+            return self.broken_off().because(root(&error));
+        }
         let what = format!("no platform answers at `{}`", self.server);
         let help = if self.server == DEFAULT_SERVER {
             "start one with `dunlin up`, or name another with `--server URL` or `DUNLIN_SERVER`"
@@ -283,7 +287,10 @@ mod tests {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let client = client(&format!("http://127.0.0.1:{port}")).unwrap();
         let error = anyhow::Error::from(client.get::<serde_json::Value>("/health").await.unwrap_err());
-        assert!(format!("{error:#}").starts_with(&format!("no platform answers at `http://127.0.0.1:{port}`: ")), "{error:#}");
+        assert!(
+            format!("{error:#}").starts_with(&format!("no platform answers at `http://127.0.0.1:{port}`: ")),
+            "{error:#}"
+        );
     }
 
     #[test]

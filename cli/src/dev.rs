@@ -11,7 +11,7 @@ use crate::{
     manifest::{self, is_skipped, process_environment},
     output::{BOLD, DIM, PLAIN, print, tell},
     report::{Failure, report},
-    up::{self, UpArgs},
+    up::{Platform, UpArgs},
 };
 use anyhow::Context as _;
 use clap::Args;
@@ -68,12 +68,12 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     options.admin = args.admin.unwrap_or(options.admin);
     options.secrets = args.secrets.or(options.secrets);
     options.token.clone_from(&server.token);
-    let platform = up::spawn_for_dev(options).await?;
-    server.server = Some(format!("http://{}", platform.admin));
-    tell(format_args!("functions answer at {BOLD}http://{}{PLAIN}", platform.listen));
+    let platform = Platform::start(options).await?;
+    server.server = Some(platform.admin_url());
+    tell(format_args!("functions answer at {BOLD}{}{PLAIN}", platform.functions_url()));
     let client = Client::new(&server)?;
     let ended = interruptible(watch(&args.path, &client)).await;
-    platform.stop().await?;
+    platform.stop().await;
     ended
 }
 
@@ -138,9 +138,9 @@ async fn cycle(
 
 /// Whether a change is in a function's folder, or in none: then it may be shared by all.
 fn is_affected(index: usize, folders: &[PathBuf], changed: &BTreeSet<PathBuf>) -> bool {
-    changed.iter().any(|path| {
-        path.starts_with(&folders[index]) || !folders.iter().any(|folder| path.starts_with(folder))
-    })
+    changed
+        .iter()
+        .any(|path| path.starts_with(&folders[index]) || !folders.iter().any(|folder| path.starts_with(folder)))
 }
 
 /// Prints what functions log, and goes on when the platform was away.

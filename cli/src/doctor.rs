@@ -177,10 +177,14 @@ fn port(address: SocketAddr, platform_runs: bool) -> Check {
             Check::ok("port", format!("{address} is free: the platform serves functions somewhere else"))
         }
         Ok(_) => Check::ok("port", format!("{address} is free")),
-        Err(_) if platform_runs => Check::ok("port", format!("{address} is in use, as it is when the platform serves there")),
-        Err(error) => {
-            Check::fail("port", format!("{address} can't be had: {error}"), "end what uses it, or start with `--listen` and another")
+        Err(_) if platform_runs => {
+            Check::ok("port", format!("{address} is in use, as it is when the platform serves there"))
         }
+        Err(error) => Check::fail(
+            "port",
+            format!("{address} can't be had: {error}"),
+            "end what uses it, or start with `--listen` and another",
+        ),
     }
 }
 
@@ -201,35 +205,51 @@ fn data_folder(path: &Path) -> Check {
     let written = std::fs::write(&probe, [0; 4096]);
     let _ = std::fs::remove_file(&probe);
     if let Err(error) = written {
-        return Check::fail(name, format!("`{shown}` can't be written: {error}"), "make room, or give the folder to the user who runs `dunlin`");
+        return Check::fail(
+            name,
+            format!("`{shown}` can't be written: {error}"),
+            "make room, or give the folder to the user who runs `dunlin`",
+        );
     }
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
         if metadata.permissions().mode() & 0o077 != 0 {
-            return Check::warn(name, format!("others on this machine can read `{shown}`"), format!("chmod 700 {shown}"));
+            return Check::warn(
+                name,
+                format!("others on this machine can read `{shown}`"),
+                format!("chmod 700 {shown}"),
+            );
         }
     }
     let _ = metadata;
     Check::ok(name, format!("`{shown}` can be written"))
 }
 
-/// Every connection is an open file.
+/// Every connection is an open file. What counts is the hard limit: `dunlin up` raises the other one to it.
 fn open_files() -> Option<Check> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
-    let soft: u64 = line.split_whitespace().nth(3)?.parse().ok()?;
-    Some(if soft >= 4096 {
-        Check::ok("open files", format!("{soft} at once"))
+    let hard: u64 = line.split_whitespace().nth(4)?.parse().ok()?;
+    Some(if hard >= 12_000 {
+        Check::ok("open files", format!("{hard} at once"))
     } else {
-        Check::warn("open files", format!("{soft} at once, and every connection is one"), "`ulimit -n 65536`, or `LimitNOFILE=` of the service")
+        Check::warn(
+            "open files",
+            format!("{hard} at once, and every connection is one"),
+            "`ulimit -Hn 65536` as root, or `LimitNOFILE=` of the service",
+        )
     })
 }
 
 /// Whether Rust is there, and the targets that make WebAssembly.
 async fn toolchain() -> Vec<Check> {
     let Some(version) = output("rustc", &["--version"]).await else {
-        return vec![Check::warn("rust", "there is no `rustc`", "https://rustup.rs installs it; other languages need their own tools")];
+        return vec![Check::warn(
+            "rust",
+            "there is no `rustc`",
+            "https://rustup.rs installs it; other languages need their own tools",
+        )];
     };
     let mut checks = vec![Check::ok("rust", version)];
     for target in ["wasm32-wasip2", "wasm32-wasip1"] {
@@ -280,7 +300,12 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         assert_eq!(data_folder(&file).verdict, Verdict::Fail);
         assert_eq!(data_folder(&folder.path().join("none")).verdict, Verdict::Ok);
-        assert_eq!(data_folder(folder.path()).verdict, Verdict::Ok, "a private folder");
+        #[cfg(unix)]
+        for (mode, verdict) in [(0o700, Verdict::Ok), (0o755, Verdict::Warn)] {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(folder.path(), permissions).unwrap();
+            assert_eq!(data_folder(folder.path()).verdict, verdict, "{mode:o}");
+        }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     }
 

@@ -7,9 +7,7 @@ use crate::{
 };
 use clap::Args;
 use dunlin_events::{FunctionName, manifest::Trigger};
-use dunlin_gateway::api::{
-    Activity, FunctionDetail, FunctionList, FunctionSummary, RollbackRequest, VersionList,
-};
+use dunlin_gateway::api::{Activity, FunctionDetail, FunctionList, FunctionSummary, RollbackRequest, VersionList};
 use std::{
     io::{BufRead as _, IsTerminal as _, Write as _},
     time::SystemTime,
@@ -239,7 +237,7 @@ mod tests {
                 },
                 "component": {
                     "digest": format!("sha256:{}", "ab".repeat(32)), "size": 92_160, "shape": "http02",
-                    "imports": ["wasi:cli/stdout@0.2.0"], "memory": 0,
+                    "imports": ["wasi:cli/stdout@0.2.0"], "initial_memory": 0,
                 },
             },
             "activity": {
@@ -265,7 +263,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1120);
         assert_eq!(
             list_table(&FunctionList { functions: vec![summary] }, now),
-            "NAME     VERSION  KIND      ROUTES                                       INVOCATIONS  FAILED  DEPLOYED\n\
+            "NAME     VERSION  KIND      ROUTES                                     INVOCATIONS  FAILED  DEPLOYED\n\
              billing  3        http 0.2  GET,POST api.example.com/invoices/{id}  /  10           3       2m ago"
         );
         let versions = VersionList { active: 3, versions: vec![active] };

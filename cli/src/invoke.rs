@@ -118,7 +118,10 @@ pub(crate) async fn run(args: InvokeArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let invocation = invocation.to_str().unwrap_or("?");
-    tell(format_args!("{BOLD}`{}` answered {}{PLAIN}, see `dunlin logs {} --invocation {invocation}`", args.name, head.status, args.name));
+    tell(format_args!(
+        "{BOLD}`{}` answered {}{PLAIN}, see `dunlin logs {} --invocation {invocation}`",
+        args.name, head.status, args.name
+    ));
     Ok(Exit::ErrorStatus.into())
 }
 
@@ -133,7 +136,11 @@ async fn body(data: Option<&str>) -> anyhow::Result<RequestBody> {
                 let path = Path::new(path);
                 let failed = || format!("the data in `{}` can't be read", path.display());
                 let file = tokio::fs::File::open(path).await.with_context(failed)?;
-                anyhow::ensure!(!file.metadata().await.with_context(failed)?.is_dir(), "`{}` is a folder", path.display());
+                anyhow::ensure!(
+                    !file.metadata().await.with_context(failed)?.is_dir(),
+                    "`{}` is a folder",
+                    path.display()
+                );
                 Ok(stream(file))
             }
         },
@@ -153,7 +160,10 @@ async fn print(head: &Parts, mut body: Incoming, include: bool, client: &Client)
     }
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            client.broken_off().because(error).help("the function failed after its answer had begun: look at `dunlin logs`")
+            client
+                .broken_off()
+                .because(error)
+                .help("the function failed after its answer had begun: look at `dunlin logs`")
         })?;
         if let Some(data) = frame.data_ref() {
             stdout.write_all(data)?;

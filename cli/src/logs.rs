@@ -7,7 +7,10 @@ use crate::{
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use clap::Args;
-use dunlin_events::{FunctionName, logs::{LogRecord, LogStream}};
+use dunlin_events::{
+    FunctionName,
+    logs::{LogRecord, LogStream},
+};
 use dunlin_gateway::api::LogLine;
 use http::Method;
 use http_body_util::BodyExt as _;
@@ -140,7 +143,8 @@ mod tests {
     fn a_line_for_people_says_when_who_and_where() {
         let mut record = LogRecord::new(&"hello".parse().unwrap(), 3, LogStream::Stdout, "plain");
         record.time = 1_700_000_000_123;
-        let plain = |record: &LogRecord| anstream::adapter::strip_str(&written(&LogLine::Record(record.clone()))).to_string();
+        let plain =
+            |record: &LogRecord| anstream::adapter::strip_str(&written(&LogLine::Record(record.clone()))).to_string();
         assert_eq!(plain(&record), "2023-11-14T22:13:20.123Z hello@3 | plain");
         record.stream = LogStream::Platform;
         record.message = "it trapped: unreachable\n  0: main".into();
@@ -155,7 +159,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_in_the_query() {
-        let query = Query { function: Some("a".parse().unwrap()), invocation: Some("x&y".into()), tail: 5, follow: true };
+        let query =
+            Query { function: Some("a".parse().unwrap()), invocation: Some("x&y".into()), tail: 5, follow: true };
         assert_eq!(query.path(), "/api/logs?tail=5&follow=true&function=a&invocation=x%26y");
     }
 }

@@ -132,7 +132,10 @@ mod tests {
         let texts = [0, 59, 60, 7_199, 86_400].map(|seconds| ago(at(seconds), now));
         assert_eq!(texts, ["0s ago", "59s ago", "1m ago", "1h ago", "1d ago"]);
         assert_eq!(ago(2_000_000_000, now), "0s ago", "a clock that is behind makes nothing negative");
-        assert_eq!([0, 1023, 1024, 92_160, 20 << 20, 300 << 20].map(size), ["0 B", "1023 B", "1.0 KiB", "90.0 KiB", "20.0 MiB", "300 MiB"]);
+        assert_eq!(
+            [0, 1023, 1024, 92_160, 20 << 20, 300 << 20].map(size),
+            ["0 B", "1023 B", "1.0 KiB", "90.0 KiB", "20.0 MiB", "300 MiB"]
+        );
         assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.999Z");
     }

@@ -29,7 +29,10 @@ fn allow_variables(schema: &mut Schema) {
         let pattern = format!("{pattern}|{VARIABLE}");
         schema.insert("pattern".into(), pattern.into());
     }
-    if let Some(values) = schema.remove("enum") {
+    // What is put in place of it has no type, so it isn't replaced again.
+    if schema.get("type").is_some()
+        && let Some(values) = schema.remove("enum")
+    {
         schema.remove("type");
         schema.insert("anyOf".into(), json!([{ "enum": values }, { "type": "string", "pattern": VARIABLE }]));
     }

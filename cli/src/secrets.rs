@@ -55,9 +55,11 @@ impl Secrets for PlatformSecrets {
                     if bytes.len() as u64 > MOST_BYTES {
                         return Err(unreadable(format!("its file is larger than {} KiB", MOST_BYTES >> 10)));
                     }
-                    let text = String::from_utf8(bytes).map_err(|_| unreadable("its file is not text in UTF-8".into()))?;
+                    let text =
+                        String::from_utf8(bytes).map_err(|_| unreadable("its file is not text in UTF-8".into()))?;
                     // Editors and `echo` end a file with a line end that is no part of the secret.
-                    let text = text.strip_suffix('\n').map_or(&text[..], |text| text.strip_suffix('\r').unwrap_or(text));
+                    let text =
+                        text.strip_suffix('\n').map_or(&text[..], |text| text.strip_suffix('\r').unwrap_or(text));
                     return value(text, unreadable);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

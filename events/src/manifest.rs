@@ -102,7 +102,7 @@ pub struct Allow {
     pub http: Option<Vec<HttpOrigin>>,
     /// The private networks its HTTP calls may reach: `10.0.0.0/8`. Loopback, link-local and private addresses are
     /// refused after name resolution unless they are in here, or `http` names the address itself or `localhost`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
     #[schemars(with = "Vec<String>")]
     pub networks: Vec<IpNet>,
     /// Environment variables and their values.
@@ -170,6 +170,25 @@ pub struct Reuse {
     #[serde(default = "one_second", with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
     pub idle: Duration,
+}
+
+/// Networks, with an error that says how to write one.
+fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    struct Network(IpNet);
+
+    impl<'de> Deserialize<'de> for Network {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(deserializer)?;
+            text.parse().map(Self).map_err(|_| {
+                serde::de::Error::custom(format_args!(
+                    "`{text}` is not a network: write an address and the length of its prefix, such as `10.0.0.0/8`"
+                ))
+            })
+        }
+    }
+
+    let networks = Vec::<Network>::deserialize(deserializer)?;
+    Ok(networks.into_iter().map(|network| network.0).collect())
 }
 
 fn one() -> NonZeroU32 {

@@ -79,7 +79,8 @@ fn replace(text: &str, environment: Environment<'_>) -> Result<Option<String>, W
             });
         };
         let variable = &rest[at..at + end + 3];
-        let (name, default) = inside[..end].split_once(":-").map_or((&inside[..end], None), |(name, text)| (name, Some(text)));
+        let (name, default) =
+            inside[..end].split_once(":-").map_or((&inside[..end], None), |(name, text)| (name, Some(text)));
         let valid = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !valid {
             return Err(Wrong {
@@ -95,7 +96,9 @@ fn replace(text: &str, environment: Environment<'_>) -> Result<Option<String>, W
                 return Err(Wrong {
                     variable: variable.to_owned(),
                     message: format!("the environment variable `{name}` is not set"),
-                    help: format!("set it (`export {name}=...`), give it a default (`${{{name}:-...}}`), or write `$${{` for a plain `${{`"),
+                    help: format!(
+                        "set it (`export {name}=...`), give it a default (`${{{name}:-...}}`), or write `$${{` for a plain `${{`"
+                    ),
                 });
             }
         }

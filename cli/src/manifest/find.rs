@@ -58,7 +58,14 @@ mod tests {
     fn a_folder_stands_for_the_manifests_below_it() {
         let folder = tempfile::tempdir().unwrap();
         let at = |path: &str| folder.path().join(path);
-        for path in ["b/function.yaml", "a/x/function.yaml", ".git/function.yaml", "target/function.yaml", "a/node_modules/m/function.yaml", "a/other.yaml"] {
+        for path in [
+            "b/function.yaml",
+            "a/x/function.yaml",
+            ".git/function.yaml",
+            "target/function.yaml",
+            "a/node_modules/m/function.yaml",
+            "a/other.yaml",
+        ] {
             std::fs::create_dir_all(at(path).parent().unwrap()).unwrap();
             std::fs::write(at(path), "").unwrap();
         }

@@ -47,7 +47,9 @@ pub(crate) fn read_all(path: &Path, environment: Environment<'_>) -> anyhow::Res
             Ok(file) => match files.iter().find(|other| other.manifest.name == file.manifest.name) {
                 Some(other) => {
                     let message = format!("`{}` is also the name in `{}`", file.manifest.name, other.path.display());
-                    problems.push(file.problems(&[Problem::new("/name", message).help("give each function a name of its own")]));
+                    problems.push(
+                        file.problems(&[Problem::new("/name", message).help("give each function a name of its own")]),
+                    );
                 }
                 None => files.push(file),
             },

@@ -17,13 +17,13 @@ use serde::{
 };
 use std::fmt;
 
-/// A wrong file can be wrong in a thousand places; nobody reads more than this many.
-const MOST: usize = 20;
+/// A wrong file can be wrong in a thousand places; nobody reads more than this many complaints.
+const MOST: usize = 30;
 
 /// Reads a value of type `T`, or says what is wrong with the tree.
 pub(super) fn read<T: DeserializeOwned>(root: &mut Node, source: &str) -> (Option<T>, Vec<Diagnostic>) {
     let mut found = Vec::new();
-    while found.len() < MOST {
+    for _ in 0..MOST {
         let mistake = match T::deserialize(Reader { node: root, source }) {
             Ok(value) => return (Some(value), found),
             Err(mistake) => mistake,
@@ -69,7 +69,14 @@ struct Mistake {
 
 impl Mistake {
     fn new(message: impl Into<String>, help: impl Into<Option<String>>) -> Self {
-        Self { path: Vec::new(), at_key: false, message: message.into(), help: help.into(), missing: false, known: false }
+        Self {
+            path: Vec::new(),
+            at_key: false,
+            message: message.into(),
+            help: help.into(),
+            missing: false,
+            known: false,
+        }
     }
 
     fn within(mut self, segment: impl Into<String>) -> Self {
@@ -194,9 +201,18 @@ impl<'a> Reader<'a> {
         match &self.node.value {
             Value::Text(text) => Ok(text),
             Value::Bool(_) | Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) => {
-                Err(self.expected("text", format!("put it in quotes: `\"{}\"`", self.written())))
+                let written = self.written();
+                let help = match self.node.value {
+                    Value::Unsigned(_) => {
+                        format!("put it in quotes, `\"{written}\"`, or give it its unit: `{written}s`, `{written}MiB`")
+                    }
+                    _ => format!("put it in quotes: `\"{written}\"`"),
+                };
+                Err(self.expected("text", help))
             }
-            Value::Null => Err(self.expected("text", "write it after the colon, or `\"\"` for an empty one".to_owned())),
+            Value::Null => {
+                Err(self.expected("text", "write it after the colon, or `\"\"` for an empty one".to_owned()))
+            }
             Value::List(_) | Value::Map(_) => Err(self.expected("text", None)),
         }
     }
@@ -286,7 +302,12 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     fn deserialize_seq<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Mistake> {
         let nodes = match &self.node.value {
             Value::List(nodes) => nodes,
-            Value::Null => return Err(self.expected("a list", "write its entries below, each after a `- `, or leave the key out".to_owned())),
+            Value::Null => {
+                return Err(self.expected(
+                    "a list",
+                    "write its entries below, each after a `- `, or leave the key out".to_owned(),
+                ));
+            }
             Value::Map(_) => return Err(self.expected("a list", "begin each entry with `- `".to_owned())),
             _ => return Err(self.expected("a list", format!("put it in brackets: `[{}]`", self.written()))),
         };

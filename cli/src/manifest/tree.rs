@@ -85,7 +85,11 @@ impl Node {
                 Value::Map(entries) => {
                     let Some(entry) = entries.iter().find(|entry| entry.key == segment) else { return place };
                     node = &entry.node;
-                    let has_text = !key && matches!(node.value, Value::Bool(_) | Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) | Value::Text(_));
+                    let has_text = !key
+                        && matches!(
+                            node.value,
+                            Value::Bool(_) | Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) | Value::Text(_)
+                        );
                     place = if has_text { node.span.clone() } else { entry.key_span.clone() };
                 }
                 Value::List(nodes) => {
@@ -165,36 +169,49 @@ fn broken(error: &serde_yaml::Error, text: &str) -> Diagnostic {
     use serde_yaml::{Error, MessageFormatter as _, UserMessageFormatter};
     let error = error.without_snippet();
     let place = error.location().map_or(0..0, |location| bytes(location, text));
+    let message = UserMessageFormatter.format_message(error).into_owned();
     match error {
-        Error::MultipleDocuments { .. } => Diagnostic::new(place, "a second document begins here (`---`)")
+        Error::MultipleDocuments { .. } => Diagnostic::new(place, "a second document begins here")
             .help("one file holds one function: give the other one a folder and a `function.yaml` of its own"),
-        Error::Budget { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => {
+        Error::UnsupportedTag { .. } => {
+            Diagnostic::new(place, "a manifest has no YAML tags").help("leave out what begins with `!`")
+        }
+        // The breach of a bound comes in several variants, some of them wrapped; the text is the same in all.
+        _ if message.contains("too large or too complex") => {
             Diagnostic::new(place, "the file is larger, deeper or expands to more than any manifest needs")
                 .help("is this the right file? a manifest has no use for thousands of values or for aliases of aliases")
         }
-        Error::UnsupportedTag { .. } => Diagnostic::new(place, "a manifest has no YAML tags").help("leave out what begins with `!`"),
         _ => {
-            let message = UserMessageFormatter.format_message(error).into_owned();
+            // The reader complains where the value before a tab begins.
             let line_begin = text[..place.start].rfind('\n').map_or(0, |at| at + 1);
-            let found = Diagnostic::new(place.clone(), format!("this is not YAML: {message}"));
-            if text[line_begin..].lines().next().is_some_and(|line| line.trim_start_matches(' ').starts_with('\t')) {
-                found.help("indent with spaces: YAML knows no tabs")
-            } else {
-                found.help("look at the line before, too: often a quote or bracket is open, a colon lacks its space, or the indentation is off by one")
+            let lines = text[line_begin..].split_inclusive('\n').take(2);
+            let mut tab = lines.scan(line_begin, |at, line| Some((std::mem::replace(at, *at + line.len()), line)));
+            let tab = tab.find(|(_, line)| line.trim_start_matches(' ').starts_with('\t'));
+            if let Some((at, line)) = tab {
+                let at = at + (line.len() - line.trim_start_matches(' ').len());
+                return Diagnostic::new(at..at + 1, "this line is indented with a tab")
+                    .help("indent it with spaces: YAML knows no tabs");
             }
+            let help = "look at the lines before, too: often a quote or a bracket is open, a colon lacks its space, or the indentation is off";
+            Diagnostic::new(place, format!("the YAML can't be read: {message}")).help(help)
         }
     }
 }
 
-/// The bytes a location stands for, never outside the text.
+/// The bytes a location stands for, never outside the text. Some errors have a line and a column only.
 fn bytes(location: Location, text: &str) -> Range<usize> {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let span = location.span();
-    let start = span.byte_offset().map_or(0, |at| usize::try_from(at).unwrap_or(usize::MAX)).min(text.len());
-    let len = span.byte_len().map_or(0, |len| usize::try_from(len).unwrap_or(usize::MAX));
-    let mut end = start.saturating_add(len).min(text.len());
+    let start = match span.byte_offset() {
+        Some(offset) => number(offset).min(text.len()),
+        None => {
+            let line =
+                text.split_inclusive('\n').take(number(location.line()).saturating_sub(1)).map(str::len).sum::<usize>();
+            let columns = text[line..].char_indices().take_while(|(_, c)| *c != '\n');
+            line + columns.take(number(location.column()).saturating_sub(1)).map(|(_, c)| c.len_utf8()).sum::<usize>()
+        }
+    };
+    let mut end = start.saturating_add(span.byte_len().map_or(0, number)).min(text.len());
     while !text.is_char_boundary(end) {
         end += 1;
     }
