@@ -272,7 +272,6 @@ pub(super) async fn serve<S, Svc, B>(
     let mut connection = pin!(server.serve_connection(io, service));
     let mut clock = Clock::new(timeouts);
     let mut registered = false;
-    let mut parting = false;
     poll_fn(|cx| {
         if !registered {
             *traffic.waker.lock().expect("nothing panics under this lock") = Some(cx.waker().clone());
@@ -281,20 +280,20 @@ pub(super) async fn serve<S, Svc, B>(
         loop {
             // HTTP/2 can say goodbye while requests run. HTTP/1.1 can only say it in an answer, so a connection without a
             // request is left open for a moment: its caller may be writing one just now, and would lose it.
-            let draining = traffic.draining() && !parting;
+            let draining = traffic.draining() && !clock.closing;
             if draining && (traffic.http2.load(Relaxed) || traffic.open.load(Relaxed) > 0) {
-                parting = true;
+                clock.close();
                 connection.as_mut().graceful_shutdown();
             }
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(()); // an error here is the caller's doing, or was told to it
             }
             match ready!(clock.poll(cx, &traffic)) {
-                Expired::Close if !parting => {
-                    parting = true;
+                Expired::Close => {
+                    clock.close();
                     connection.as_mut().graceful_shutdown();
                 }
-                Expired::Close | Expired::Cut => return Poll::Ready(()),
+                Expired::Cut => return Poll::Ready(()),
             }
         }
     })
@@ -327,13 +326,15 @@ struct Clock<'a> {
     timer: Pin<Box<Sleep>>,
     /// The timer knows whom to wake.
     registered: bool,
+    /// The end was announced; the caller has [`LINGER`] to see it.
+    closing: bool,
 }
 
 impl<'a> Clock<'a> {
     fn new(timeouts: &'a Timeouts) -> Self {
         let now = Instant::now();
         let timer = Box::pin(sleep_until(now + timeouts.head));
-        Self { timeouts, seen: (Phase::Head, 0), since: now, timer, registered: false }
+        Self { timeouts, seen: (Phase::Head, 0), since: now, timer, registered: false, closing: false }
     }
 
     /// Ready when the current phase has gone on for too long.
@@ -345,6 +346,7 @@ impl<'a> Clock<'a> {
         }
         let (limit, expired) = match seen.0 {
             Phase::Head => (self.timeouts.head, Expired::Cut),
+            Phase::Idle | Phase::Parting if self.closing => (LINGER, Expired::Cut),
             Phase::Idle => (self.timeouts.idle, Expired::Close),
             Phase::Sending => (self.timeouts.response, Expired::Cut),
             Phase::Parting => (PARTING.min(self.timeouts.idle), Expired::Close),
@@ -352,6 +354,11 @@ impl<'a> Clock<'a> {
             Phase::Running => return self.wait(cx, None).map(|()| Expired::Cut),
         };
         self.wait(cx, Some(self.since + limit)).map(|()| expired)
+    }
+
+    fn close(&mut self) {
+        self.closing = true;
+        self.since = Instant::now();
     }
 
     fn phase(&self, traffic: &Traffic) -> Phase {
