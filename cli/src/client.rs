@@ -63,7 +63,7 @@ pub(crate) enum CallError {
 
 impl Client {
     pub(crate) fn new(args: &ServerArgs) -> Result<Self, Failure> {
-        let server = args.server.as_deref().unwrap_or(DEFAULT_SERVER);
+        let server = args.server.as_deref().filter(|server| !server.is_empty()).unwrap_or(DEFAULT_SERVER);
         let help = "write it as `http://127.0.0.1:8081` or `https://dunlin.example.com`";
         let wrong = || Failure::refused(format!("`{server}` is not a server's address")).help(help);
         let uri: Uri = server.parse().map_err(|_| wrong())?;
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_and_may_have_a_path() {
-        for bad in ["localhost:8081", "127.0.0.1", "ftp://a", "http://", "http://a?b", ""] {
+        for bad in ["localhost:8081", "127.0.0.1", "ftp://a", "http://", "http://a?b"] {
             assert!(client(bad).is_err(), "{bad}");
         }
         let request = client("https://example.com/dunlin/").unwrap().request(Method::GET, "/health").body(()).unwrap();

@@ -58,7 +58,7 @@ pub(crate) struct DevArgs {
 
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let mut server = args.server;
-    if server.server.is_some() {
+    if server.server.as_deref().is_some_and(|server| !server.is_empty()) {
         let client = Client::new(&server)?;
         return interruptible(watch(&args.path, &client)).await;
     }

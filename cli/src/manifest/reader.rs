@@ -29,7 +29,10 @@ pub(super) fn read<T: DeserializeOwned>(root: &mut Node, source: &str) -> (Optio
             Err(mistake) => mistake,
         };
         let path: Vec<String> = mistake.path.iter().rev().cloned().collect();
-        if !mistake.known {
+        // "did you mean `name`?" has said already that `name` is missing.
+        let meant = mistake.message.strip_suffix(" is missing").map(|key| format!("did you mean {key}?"));
+        let said = meant.is_some() && found.iter().any(|found: &Diagnostic| found.help == meant);
+        if !mistake.known && !said {
             let pointer: String =
                 path.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect();
             let span = if mistake.at_key { root.place_of_key(&pointer) } else { root.place(&pointer) };

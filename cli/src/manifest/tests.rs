@@ -132,6 +132,7 @@ fn all_mistakes_are_shown_at_once() {
         ]
     );
     assert_eq!(complaints("component: a.wasm\n"), ["1:1 `name` is missing | add a line `name: ...`"]);
+    assert_eq!(complaints("nmae: a\ncomponent: a.wasm\n"), ["1:1 unknown key `nmae` | did you mean `name`?"]);
 }
 
 #[test]
