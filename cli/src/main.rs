@@ -25,6 +25,10 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use report::Exit;
 use std::process::ExitCode;
 
+/// A fresh sandbox for every request is many small allocations; this one is a fifth faster at them than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Run WebAssembly functions when things happen.
 ///
 /// `dunlin up` runs the platform. The other commands talk to one, here or elsewhere (--server). A function is a compiled

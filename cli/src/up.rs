@@ -1,9 +1,30 @@
 //! `dunlin up`: the platform itself.
 
-use anyhow::bail;
+use crate::{output, secrets::PlatformSecrets};
+use anyhow::Context as _;
 use clap::{Args, FromArgMatches as _, ValueEnum, builder::NonEmptyStringValueParser};
-use dunlin_events::units::ByteSize;
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use dunlin_events::{secrets::SecretValue, units::ByteSize};
+use dunlin_gateway::{
+    deploy::Deployments,
+    http::{
+        TlsConfig,
+        admin::{AdminConfig, AdminPlane},
+        data::{Config, DataPlane, Timeouts},
+    },
+    logs::LogBuffer,
+};
+use dunlin_runtime::{RuntimeConfig, Wasm};
+use dunlin_store::Store;
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing_subscriber::EnvFilter;
 
 /// Run the platform.
 ///
@@ -27,7 +48,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "DIR", env = "DUNLIN_SECRETS")]
     pub(crate) secrets: Option<PathBuf>,
 
-    /// The certificate chain of --listen in PEM; then it speaks HTTPS.
+    /// A certificate chain in PEM: --listen speaks HTTPS then, and --admin on any but a loopback address.
     #[arg(long, value_name = "FILE", env = "DUNLIN_TLS_CERT", requires = "tls_key", help_heading = "HTTPS")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// The certificate's private key in PEM.
@@ -40,12 +61,24 @@ pub(crate) struct UpArgs {
     /// Connections of --listen at once; more wait to be accepted.
     #[arg(long, value_name = "N", env = "DUNLIN_MAX_CONNECTIONS", default_value = "10000", help_heading = "Limits")]
     pub(crate) max_connections: NonZeroUsize,
+    /// Sandboxes at once, of all functions together; more invocations wait.
+    #[arg(long, value_name = "N", env = "DUNLIN_SANDBOXES", default_value = "1000", help_heading = "Limits")]
+    pub(crate) sandboxes: NonZeroU32,
+    /// How long the code of a function stays in memory after its last invocation.
+    #[arg(long, value_name = "TIME", env = "DUNLIN_CODE_IDLE", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Limits")]
+    pub(crate) code_idle: Duration,
+    /// Memory for the functions' recent log lines.
+    #[arg(long, value_name = "SIZE", env = "DUNLIN_LOG_BUFFER", default_value = "16MiB", help_heading = "Limits")]
+    pub(crate) log_buffer: ByteSize,
     /// Size of one uploaded component.
     #[arg(long, value_name = "SIZE", env = "DUNLIN_MAX_COMPONENT", default_value = "100MiB", help_heading = "Limits")]
     pub(crate) max_component: ByteSize,
     /// How long running requests may take to finish when the platform stops.
     #[arg(long, value_name = "TIME", env = "DUNLIN_GRACE", default_value = "30s", value_parser = humantime::parse_duration, help_heading = "Limits")]
     pub(crate) grace: Duration,
+    /// How long a connection may be idle. Make it longer than a proxy in front keeps its connections.
+    #[arg(long, value_name = "TIME", env = "DUNLIN_IDLE", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Limits")]
+    pub(crate) idle: Duration,
 
     /// How the platform's own log is written, to stderr.
     #[arg(long, value_name = "FORMAT", env = "DUNLIN_LOG_FORMAT", default_value = "text", help_heading = "Log")]
@@ -73,24 +106,143 @@ impl UpArgs {
 
 /// Runs the platform until it is told to stop.
 pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
-    bail!("`dunlin up` is not wired yet: {}", args.data.display())
+    log_to_stderr(&args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be had")?;
+    let ended = runtime.block_on(async {
+        // Before anything is started, so that no signal finds nobody listening.
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let platform = Platform::start(args).await?;
+        output::print(format!("functions  {}\nadmin      {}\n", platform.functions_url(), platform.admin_url()))?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping: requests under way may end; a second signal stops at once");
+        tokio::select! {
+            () = platform.stop() => {}
+            _ = interrupt.recv() => tracing::warn!("stopped at once"),
+            _ = terminate.recv() => tracing::warn!("stopped at once"),
+        }
+        Ok(())
+    });
+    // What still runs after the grace period, or the second signal, is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
-/// A platform in this process, for `dunlin dev`.
-pub(crate) struct DevPlatform {
+fn log_to_stderr(args: &UpArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("`--log {}` is no log filter", args.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => {
+            let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+            log.with_ansi(colour).with_target(false).init();
+        }
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// A running platform: the rooms, wired.
+pub(crate) struct Platform {
     /// Where it listens, with the real ports.
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
+    tls: bool,
+    admin_tls: bool,
+    shutdown: CancellationToken,
+    /// The two listeners.
+    planes: TaskTracker,
+    /// What functions need to run, and so ends after the listeners.
+    rooms: CancellationToken,
 }
 
-impl DevPlatform {
+impl Platform {
+    /// Starts a platform and answers once it accepts connections. Signals are the caller's.
+    pub(crate) async fn start(args: UpArgs) -> anyhow::Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        raise_file_limit();
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let workers = args.workers.unwrap_or(cores);
+        let logs = LogBuffer::new(args.log_buffer);
+        let secrets = Arc::new(PlatformSecrets::open(args.secrets)?);
+
+        let store = Arc::new(Store::open(&args.data)?);
+        // One more worker than the data plane has: the admin plane, which invokes functions as well.
+        let runtime_workers = u32::try_from(workers.get() + 1).unwrap_or(u32::MAX);
+        let mut config = RuntimeConfig::new(
+            dunlin_runtime::cache_dir(&args.data),
+            NonZeroU32::new(runtime_workers).unwrap_or(NonZeroU32::MIN),
+        );
+        config.sandboxes = args.sandboxes;
+        config.idle = args.code_idle;
+        let runtime = Arc::new(Wasm::start(&config, secrets, Arc::clone(&logs) as _)?);
+        let uploads = args.data.join("uploads");
+        let deployments = Deployments::open(store, Arc::clone(&runtime) as _, Arc::clone(&logs), uploads).await?;
+
+        let tls = match (args.tls_cert, args.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsConfig { certificate, key }),
+            _ => None,
+        };
+        // On a loopback address nobody listens in, and certificates are rarely made out to it.
+        let admin_tls = if args.admin.ip().is_loopback() { None } else { tls.clone() };
+        let (has_tls, has_admin_tls) = (tls.is_some(), admin_tls.is_some());
+        let data = Config {
+            listen: args.listen,
+            tls,
+            workers,
+            connections: args.max_connections.get(),
+            timeouts: Timeouts { idle: args.idle, grace: args.grace, ..Timeouts::default() },
+        };
+        let admin = AdminConfig {
+            listen: args.admin,
+            token: args.token.map(SecretValue::new),
+            tls: admin_tls,
+            component_limit: args.max_component,
+            worker: workers.get(),
+            grace: args.grace,
+        };
+        let data = DataPlane::bind(data, Arc::clone(&deployments) as _, logs).await?;
+        let admin = AdminPlane::bind(admin, deployments).await?;
+
+        let (shutdown, rooms, planes) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let platform = Self {
+            listen: data.address(),
+            admin: admin.address(),
+            tls: has_tls,
+            admin_tls: has_admin_tls,
+            shutdown: shutdown.clone(),
+            planes: planes.clone(),
+            rooms: rooms.clone(),
+        };
+        planes.spawn(data.run(shutdown.clone()));
+        planes.spawn(admin.run(shutdown));
+        tokio::spawn(async move { runtime.run(rooms).await });
+        Ok(platform)
+    }
+
+    pub(crate) fn functions_url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.listen)
+    }
+
+    pub(crate) fn admin_url(&self) -> String {
+        format!("{}://{}", if self.admin_tls { "https" } else { "http" }, self.admin)
+    }
+
     /// Lets running requests finish, and ends.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        bail!("`dunlin up` is not wired yet")
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.planes.close();
+        self.planes.wait().await;
+        self.rooms.cancel();
     }
 }
 
-/// Starts a platform and answers once it accepts connections. It leaves signals to the caller.
-pub(crate) async fn spawn_for_dev(args: UpArgs) -> anyhow::Result<DevPlatform> {
-    bail!("`dunlin up` is not wired yet: {}", args.data.display())
+/// A connection needs a file descriptor, and many systems give a process 1,024 of them when it doesn't ask for more.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_err() {
+        tracing::warn!(limit = ?limit.current, "the limit of open files can't be raised");
+    }
 }
