@@ -1,0 +1,7 @@
+//! The platform as its users have it: every test starts the real `dunlin`, on free ports and in a folder of its own, and
+//! drives it by its command line and over HTTP. The guests of `functions/` and `tests/guests/` are what it runs; `make
+//! guests` builds them.
+
+mod harness;
+mod rooms;
+mod serving;
