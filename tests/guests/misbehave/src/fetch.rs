@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use wasip2::{
     http::{
         outgoing_handler,
-        types::{ErrorCode, Fields, FutureIncomingResponse, OutgoingRequest, Scheme},
+        types::{ErrorCode, Fields, FutureIncomingResponse, OutgoingRequest, RequestOptions, Scheme},
     },
     io::streams::StreamError,
 };
 
-/// Sends `n` requests, `at_once` of them at a time, and counts how they ended.
-pub fn many(url: &str, n: u64, at_once: u64) -> Value {
+/// Sends `n` requests, `at_once` of them at a time, and counts how they ended. `timeout`, in milliseconds, bounds each step
+/// of a request.
+pub fn many(url: &str, n: u64, at_once: u64, timeout: Option<u64>) -> Value {
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     let mut left = n;
     while left > 0 {
         let batch = left.min(at_once.max(1));
-        let sent: Vec<_> = (0..batch).map(|_| send(url)).collect();
+        let sent: Vec<_> = (0..batch).map(|_| send(url, timeout)).collect();
         for response in sent {
             let outcome = response.and_then(receive).unwrap_or_else(|code| format!("{code:?}"));
             *outcomes.entry(outcome).or_default() += 1;
@@ -26,7 +27,7 @@ pub fn many(url: &str, n: u64, at_once: u64) -> Value {
     json!({ "url": url, "n": n, "outcomes": outcomes })
 }
 
-fn send(url: &str) -> Result<FutureIncomingResponse, ErrorCode> {
+fn send(url: &str, timeout: Option<u64>) -> Result<FutureIncomingResponse, ErrorCode> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
@@ -36,7 +37,16 @@ fn send(url: &str) -> Result<FutureIncomingResponse, ErrorCode> {
         .and_then(|()| request.set_authority(Some(authority)))
         .and_then(|()| request.set_path_with_query(Some(path)))
         .map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
-    outgoing_handler::handle(request, None)
+    let options = timeout.map(|milliseconds| {
+        let (options, nanoseconds) = (RequestOptions::new(), Some(milliseconds * 1_000_000));
+        let set = options
+            .set_connect_timeout(nanoseconds)
+            .and_then(|()| options.set_first_byte_timeout(nanoseconds))
+            .and_then(|()| options.set_between_bytes_timeout(nanoseconds));
+        set.expect("the host takes time-outs");
+        options
+    });
+    outgoing_handler::handle(request, options)
 }
 
 /// Reads the response to its end and answers its status and length.

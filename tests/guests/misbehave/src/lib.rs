@@ -51,11 +51,12 @@ impl Guest for Misbehave {
             "loop" => spin(answer, query.get("ms").is_some().then(|| query.milliseconds(0))),
             "memory" => memory(answer, query.get("then") == Some("answer")),
             "recursion" => answer.text(&format!("{}\n", recursion(u64::MAX))),
-            "flood" => flood(answer, query.number("bytes", 10_000_000_000)),
+            "flood" => flood(answer, query.number("bytes", 10_000_000_000), query.get("declared").is_some()),
             "logs" => logs(answer, query.number("lines", 1_000_000), query.get("text").unwrap_or("a line of log")),
             "fetch" => {
                 let url = query.get("url").unwrap_or_default();
-                answer.json(&fetch::many(url, query.number("n", 10_000), query.number("at_once", 1)));
+                let timeout = query.get("timeout_ms").is_some().then(|| query.number("timeout_ms", 0));
+                answer.json(&fetch::many(url, query.number("n", 10_000), query.number("at_once", 1), timeout));
             }
             "files" => answer.json(&files()),
             "sockets" => answer.json(&sockets(query.get("address").unwrap_or("127.0.0.1:80"))),
@@ -228,9 +229,10 @@ fn recursion(depth: u64) -> u64 {
     if depth == 0 { 0 } else { black_box(recursion(depth - 1)) + 1 }
 }
 
-fn flood(answer: Answer, bytes: u64) {
+fn flood(answer: Answer, bytes: u64, declared: bool) {
     let block = vec![b'x'; 64 * 1024];
-    let response = answer.begin(200, &[]);
+    let length = ("content-length".into(), bytes.to_string().into_bytes());
+    let response = answer.begin(200, if declared { std::slice::from_ref(&length) } else { &[] });
     let mut left = bytes;
     while left > 0 {
         let length = left.min(block.len() as u64);
