@@ -47,8 +47,12 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn validator() -> jsonschema::Validator {
-        jsonschema::draft202012::new(schema().as_value()).unwrap()
+    /// What the schema says against a manifest.
+    fn complaint(yaml: &str) -> Option<String> {
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        compiler.add_resource("manifest.json", schema().to_value()).unwrap();
+        let index = compiler.compile("manifest.json", &mut schemas).unwrap();
+        schemas.validate(&json(yaml), index).err().map(|error| format!("{error:#}"))
     }
 
     fn json(yaml: &str) -> Value {
@@ -57,14 +61,12 @@ mod tests {
 
     #[test]
     fn the_examples_are_valid() {
-        let validator = validator();
         let functions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions");
         let mut seen = 0;
         for folder in std::fs::read_dir(functions).unwrap() {
             let path = folder.unwrap().path().join("function.yaml");
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
-            let errors: Vec<_> = validator.iter_errors(&json(&text)).map(|error| error.to_string()).collect();
-            assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+            assert_eq!(complaint(&text), None, "{}", path.display());
             seen += 1;
         }
         assert!(seen > 0, "there are examples");
@@ -72,7 +74,6 @@ mod tests {
 
     #[test]
     fn everything_a_manifest_can_say_is_valid_and_nothing_else() {
-        let validator = validator();
         let good = "
 name: billing
 component: billing.wasm
@@ -83,8 +84,7 @@ allow: { http: ['https://a.b'], networks: [10.0.0.0/8], env: { A: b }, secrets: 
 limits: { memory: 64MiB, time: 1m 30s, cpu: '${CPU}', concurrency: '${PLACES}', queue: 0, request_body: 1MB, response_body: 1GiB, log: 1KiB, http_requests: 5 }
 reuse: { count: 10, concurrency: 2, idle: 5s }
 ";
-        let errors: Vec<_> = validator.iter_errors(&json(good)).map(|error| error.to_string()).collect();
-        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(complaint(good), None);
         for bad in [
             "{ name: a }",
             "{ component: a.wasm }",
@@ -105,7 +105,7 @@ reuse: { count: 10, concurrency: 2, idle: 5s }
             "{ name: a, component: a.wasm, allow: { env: { A: 5 } } }",
             "{ name: a, component: a.wasm, reuse: { concurrency: 5 } }",
         ] {
-            assert!(!validator.is_valid(&json(bad)), "{bad}");
+            assert!(complaint(bad).is_some(), "{bad}");
         }
     }
 

@@ -54,7 +54,9 @@ pub(crate) struct Fate {
     abandoned: AtomicBool,
     /// The response's body has ended, one way or another.
     ended: AtomicBool,
-    sandbox: AtomicWaker,
+    /// Who drives the sandbox, and who serves the call within it: two, since each waits with a waker of its own.
+    driver: AtomicWaker,
+    server: AtomicWaker,
 }
 
 impl Fate {
@@ -67,7 +69,8 @@ impl Fate {
             broken: OnceLock::new(),
             abandoned: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            sandbox: AtomicWaker::new(),
+            driver: AtomicWaker::new(),
+            server: AtomicWaker::new(),
         };
         (Arc::new(fate), receiver)
     }
@@ -99,8 +102,9 @@ impl Fate {
     pub(crate) fn fail_late(&self, failure: &Failure, log: &Log) {
         if self.answered() && self.ended.load(SeqCst) {
             log.platform(Some(self.id), format!("after its answer {failure}"));
+        } else {
+            self.fail(failure.clone());
         }
-        self.fail(failure.clone());
     }
 
     /// The guest answered.
@@ -109,7 +113,8 @@ impl Fate {
         if let Some(failure) = self.broken.get() {
             return self.fail(failure.clone());
         }
-        if declared_length(response.headers()).is_some_and(|length| length > limit.bytes()) {
+        let length = declared_length(response.headers()).unwrap_or(0).max(response.body().size_hint().lower());
+        if length > limit.bytes() {
             return self.fail(Failure::ResponseTooLarge { limit });
         }
         let Some(answer) = self.take_answer() else { return };
@@ -126,7 +131,8 @@ impl Fate {
 
     fn end(&self) {
         self.ended.store(true, SeqCst);
-        self.sandbox.wake();
+        self.driver.wake();
+        self.server.wake();
     }
 
     /// Its caller is gone.
@@ -144,13 +150,13 @@ impl Fate {
         if self.ended.load(SeqCst) {
             return Poll::Ready(());
         }
-        self.watch(cx);
+        self.server.register(cx.waker());
         if self.ended.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Wakes the sandbox's task when the caller goes away or the body ends.
+    /// Wakes the sandbox's driver when the caller goes away or the body ends.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
-        self.sandbox.register(cx.waker());
+        self.driver.register(cx.waker());
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime},
@@ -76,6 +76,12 @@ impl Cache {
                 fs::remove_dir_all(entry.path())?;
             }
         }
+        // What a process began and was killed before the end of. By now the data directory is this one's alone.
+        for entry in fs::read_dir(&own)?.flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "tmp") {
+                fs::remove_file(entry.path())?;
+            }
+        }
         Ok(Self { dir: own, mapped: Mutex::default() })
     }
 
@@ -83,8 +89,18 @@ impl Cache {
         self.dir.join(format!("{}.cwasm", digest.hex()))
     }
 
+    /// Whether the code of a component is there, whole. A file that was cut off, as a damaged disk leaves it, is none: it
+    /// is compiled again.
     pub(crate) fn holds(&self, digest: Digest) -> bool {
-        self.path(digest).is_file()
+        let mut header = [0; 64];
+        let opened = fs::File::open(self.path(digest)).and_then(|mut file| {
+            file.read_exact(&mut header)?;
+            file.metadata()
+        });
+        // It is an ELF file that ends with its table of sections: `e_shoff`, `e_shentsize` and `e_shnum` of the header.
+        let table = u64::from_le_bytes(header[40..48].try_into().expect("these are 8 bytes"));
+        let [entry, entries] = [58, 60].map(|at| u64::from(u16::from_le_bytes([header[at], header[at + 1]])));
+        opened.is_ok_and(|file| header.starts_with(b"\x7fELF") && file.len() == table.saturating_add(entry * entries))
     }
 
     /// Puts compiled code there, whole or not at all.

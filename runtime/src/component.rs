@@ -157,6 +157,9 @@ fn list(names: &[String]) -> String {
     }
 }
 
+/// A page of WebAssembly memory, the unit of its sizes.
+const PAGE: u64 = 64 << 10;
+
 /// Whether the pool has room for what a component starts with, and how much memory that is.
 pub(crate) fn initial_memory(component: &wasmtime::component::Component) -> Result<u64, CompileError> {
     let demanding = |what: String, most: String| Err(CompileError::TooDemanding { what, most });
@@ -172,7 +175,7 @@ pub(crate) fn initial_memory(component: &wasmtime::component::Component) -> Resu
     if elements > TABLE_ELEMENTS as u64 {
         return demanding(format!("a table of {elements} elements"), TABLE_ELEMENTS.to_string());
     }
-    let bytes = needs.max_initial_memory_size.unwrap_or(0);
+    let bytes = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE);
     if bytes > MAX_MEMORY {
         return demanding(format!("a memory of {bytes} bytes"), format!("{MAX_MEMORY} bytes"));
     }

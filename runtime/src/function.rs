@@ -10,7 +10,7 @@ use crate::{
     command,
     host::{Host, Surroundings},
     outgoing::Client,
-    output::{Log, Output},
+    output::{Log, Output, to_mask},
     sandbox::{self, Seat, Shard, Tenancy, Ward},
 };
 use arc_swap::ArcSwapOption;
@@ -169,11 +169,11 @@ impl WasmFunction {
         let allow = &self.version.manifest.allow;
         let mut environment: Vec<(String, String)> =
             allow.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
-        let mut masked = Vec::new();
+        let mut secrets = Vec::new();
         for name in &allow.secrets {
             let value = self.shared.secrets.get(name).map_err(|error| Failure::Start(error.to_string()))?;
             environment.push((name.as_str().to_owned(), value.expose().to_owned()));
-            masked.push(value);
+            secrets.push(value);
         }
         let client =
             allow.http.as_ref().map(|_| Arc::new(Client::new(Destinations::new(allow), Arc::clone(&self.shared.tls))));
@@ -184,7 +184,7 @@ impl WasmFunction {
             surroundings: Surroundings { environment, memory: policy.limits.memory.bytes(), client },
             policy,
             code,
-            masked: masked.into(),
+            masked: to_mask(&secrets),
             log: Arc::clone(&self.log),
             shards,
         })

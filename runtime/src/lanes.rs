@@ -16,19 +16,30 @@ use std::{
 };
 
 /// What one invocation may compute on the thread of its request.
-pub(crate) const HOT_LIMIT: Duration = Duration::from_millis(5);
+const HOT_LIMIT: Duration = Duration::from_millis(5);
 
 /// How much a sandbox has computed, and where it does.
 #[derive(Default)]
 pub(crate) struct Meter {
-    /// Nanoseconds spent computing since the last [`Meter::restart`].
+    /// Nanoseconds spent computing since the sandbox was last without an invocation.
     computed: AtomicU64,
+    /// Nanoseconds it may before it is heavy: more, the more invocations it serves at once.
+    hot: AtomicU64,
     heavy: AtomicBool,
 }
 
 impl Meter {
-    pub(crate) fn restart(&self) {
-        self.computed.store(0, Relaxed);
+    /// An invocation begins; `alone` when the sandbox has no other.
+    pub(crate) fn begin(&self, alone: bool) {
+        let before = if alone { 0 } else { self.hot.load(Relaxed) };
+        self.hot.store(before.saturating_add(HOT_LIMIT.as_nanos() as u64), Relaxed);
+        if alone {
+            self.computed.store(0, Relaxed);
+        }
+    }
+
+    fn is_heavy(&self) -> bool {
+        self.computed.load(Relaxed) >= self.hot.load(Relaxed)
     }
 
     pub(crate) fn computed(&self) -> Duration {
@@ -63,7 +74,9 @@ fn thread_time() -> Duration {
 
 /// The threads of the heavy lane.
 pub(crate) struct Lanes {
-    heavy: tokio::runtime::Runtime,
+    heavy: tokio::runtime::Handle,
+    /// There until it is dropped.
+    threads: Option<tokio::runtime::Runtime>,
 }
 
 /// A sandbox's run.
@@ -77,21 +90,20 @@ impl Lanes {
             .enable_all()
             .on_thread_start(lower_priority)
             .build()?;
-        Ok(Self { heavy })
+        Ok(Self { heavy: heavy.handle().clone(), threads: Some(heavy) })
     }
 
     /// Runs a sandbox on the current thread's runtime until it turns out to be heavy.
     pub(crate) fn spawn(&self, run: Run, meter: Arc<Meter>) {
-        tokio::spawn(Hot { run: Some(run), meter, heavy: self.heavy.handle().clone() });
+        tokio::spawn(Hot { run: Some(run), meter, heavy: self.heavy.clone() });
     }
 }
 
 impl Drop for Lanes {
     fn drop(&mut self) {
         // A runtime can't be dropped from within another one; what still runs is cut off at its next tick.
-        let stub = tokio::runtime::Builder::new_current_thread().build();
-        if let Ok(stub) = stub {
-            std::mem::replace(&mut self.heavy, stub).shutdown_background();
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
         }
     }
 }
@@ -120,7 +132,7 @@ impl Future for Hot {
         if run.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if this.meter.computed() >= HOT_LIMIT {
+        if this.meter.is_heavy() {
             this.meter.heavy.store(true, Relaxed);
             if let Some(run) = this.run.take() {
                 this.heavy.spawn(run);

@@ -6,19 +6,22 @@
 //! may not allow what this one's does. Redirects are the guest's own: each is a new call.
 
 use dunlin_events::allow::{Destinations, parse_address};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 use http::{HeaderValue, Request, Response, Uri, header::HeaderName, uri::Scheme};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper_util::{
-    client::legacy::{self, connect::Connected, connect::Connection},
+    client::legacy::{
+        self,
+        connect::{Connected, Connection, capture_connection},
+    },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use rustls::pki_types::ServerName;
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
@@ -116,14 +119,20 @@ impl Client {
         Self { destinations, pool }
     }
 
-    async fn send(&self, request: Request<WasiBody>, options: RequestOptions) -> Result<Response<WasiBody>, Error> {
+    async fn send(&self, mut request: Request<WasiBody>, options: RequestOptions) -> Result<Response<WasiBody>, Error> {
         let connect = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         let first_byte = options.first_byte_timeout.unwrap_or(READ_TIMEOUT);
-        // The pool does not tell when it is connected, so one time-out bounds both; the connector has its own.
-        let response = timeout(connect.saturating_add(first_byte), self.pool.request(request))
-            .await
-            .map_err(|_| Error::ConnectionReadTimeout)?
-            .map_err(explain)?;
+        let mut connection = capture_connection(&mut request);
+        let connected = pin!(async move { drop(connection.wait_for_connection_metadata().await) });
+        let response = self.pool.request(request);
+        let response = match timeout(connect, select(response, connected)).await {
+            Err(_) => return Err(Error::ConnectionTimeout),
+            Ok(Either::Left((response, _))) => response,
+            Ok(Either::Right(((), response))) => {
+                timeout(first_byte, response).await.map_err(|_| Error::ConnectionReadTimeout)?
+            }
+        };
+        let response = response.map_err(explain)?;
         let between_bytes = options.between_bytes_timeout.unwrap_or(READ_TIMEOUT);
         Ok(response.map(|body| TimedBody { body, between_bytes, sleep: None }.boxed_unsync()))
     }

@@ -41,6 +41,16 @@ impl Log {
     }
 }
 
+/// What to mask in a log so that these secrets don't show: their lines, since it is written line by line and keys have
+/// several. Longer ones come first, so that of a secret that begins like another nothing is left.
+pub(crate) fn to_mask(secrets: &[SecretValue]) -> Arc<[SecretValue]> {
+    let lines = secrets.iter().flat_map(|secret| secret.expose().lines());
+    // Shorter ones would mask half of an innocent text, and are no secrets.
+    let mut lines: Vec<_> = lines.map(str::trim).filter(|line| line.len() >= 4).collect();
+    lines.sort_unstable_by_key(|line| std::cmp::Reverse(line.len()));
+    lines.into_iter().map(|line| SecretValue::new(line.to_owned())).collect()
+}
+
 /// The two output streams of one sandbox.
 #[derive(Clone)]
 pub(crate) struct Output(Arc<Mutex<State>>);
@@ -128,8 +138,7 @@ impl State {
             text.pop();
         }
         for secret in self.masked.iter().map(SecretValue::expose) {
-            // Shorter values would mask half of an innocent text, and are no secrets.
-            if secret.len() >= 4 && text.contains(secret) {
+            if text.contains(secret) {
                 text = text.replace(secret, "***");
             }
         }

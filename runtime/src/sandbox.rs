@@ -71,6 +71,8 @@ struct Running {
     rest: Instant,
     /// Takes no more calls.
     retired: bool,
+    /// Calls have ended since the guest was last without work, so some of what it does may be after-work of theirs.
+    afterwork: bool,
     /// Computing time the guest may use, for all calls since it was last without one.
     computing: std::time::Duration,
 }
@@ -84,6 +86,7 @@ impl Ward {
                 calls: Vec::new(),
                 rest: Instant::now(),
                 retired: false,
+                afterwork: false,
                 computing: std::time::Duration::ZERO,
             }),
         })
@@ -97,8 +100,8 @@ impl Ward {
     pub(crate) fn begin(&self, deadline: Instant, fate: &Arc<Fate>, computing: std::time::Duration) -> bool {
         let mut running = self.running();
         let alone = running.calls.is_empty();
+        self.meter.begin(alone);
         if alone {
-            self.meter.restart();
             running.computing = computing;
         } else {
             running.computing = running.computing.saturating_add(computing);
@@ -109,7 +112,9 @@ impl Ward {
     }
 
     pub(crate) fn done(&self, fate: &Arc<Fate>) {
-        self.running().calls.retain(|(_, other)| !Arc::ptr_eq(fate, other));
+        let mut running = self.running();
+        running.calls.retain(|(_, other)| !Arc::ptr_eq(fate, other));
+        running.afterwork = true;
     }
 
     fn retired(&self) -> bool {
@@ -196,17 +201,21 @@ fn judge(ward: &Ward, policy: &Policy, seat: Option<&Seat>, log: &Log, cx: &Cont
         ward.fail_all(&Failure::Cpu { limit: policy.limits.cpu }, log);
         return Verdict::End;
     }
-    let single = running.calls.len() == 1 && !policy.shared();
+    // Before anything is asked of them, so that nothing that happens in between is missed.
+    for (_, fate) in &running.calls {
+        fate.watch(cx);
+    }
+    // A call can't be ended without its sandbox. So it is when nobody waits for any call in it; what an earlier call of a
+    // shared sandbox goes on doing after its answer is no business of those who left.
+    let left = !(policy.shared() && running.afterwork) && running.calls.iter().all(|(_, fate)| fate.abandoned());
     let before = running.calls.len();
     let mut over = Vec::new();
     running.calls.retain(|(deadline, fate)| {
-        fate.watch(cx);
         let late = *deadline <= now;
         if late {
             over.push(Arc::clone(fate));
         }
-        // Other calls of this sandbox are none of an abandoned one's business, so only a lone call ends it.
-        !(late || (single && fate.abandoned()))
+        !(late || left)
     });
     let ended = running.calls.len() < before;
     if ended {
@@ -285,7 +294,9 @@ async fn serve_many(
             if may && room && ready {
                 if calls.is_empty() && accessor.poll_no_interesting_tasks(cx).is_ready() {
                     output.end();
-                    ward.running().rest = Instant::now() + policy.reuse.idle;
+                    let mut running = ward.running();
+                    running.rest = Instant::now() + policy.reuse.idle;
+                    running.afterwork = false;
                 }
                 if let Poll::Ready(call) = seat.poll_take(cx) {
                     served += 1;
