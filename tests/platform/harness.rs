@@ -13,6 +13,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -29,6 +30,8 @@ pub(crate) struct Platform {
     /// Kept so that the folder lives as long as the platform.
     pub(crate) folder: Option<TempDir>,
     client: Client<HttpConnector, Full<Bytes>>,
+    /// What the platform itself has logged.
+    log: Arc<Mutex<String>>,
 }
 
 /// An answer, read to its end.
@@ -88,10 +91,17 @@ impl Platform {
             panic!("the platform did not start: {log}");
         };
         // Somebody must read the log, or the platform would block on a full pipe.
-        let mut log = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let log = Arc::<Mutex<String>>::default();
+        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = kept.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(64).build_http();
-        Self { child, functions, admin, data: data.to_owned(), folder: None, client }
+        Self { child, functions, admin, data: data.to_owned(), folder: None, client, log }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -104,9 +114,8 @@ impl Platform {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(dunlin());
-        clean(&mut command);
-        command.args(arguments).env("DUNLIN_SERVER", &self.admin);
+        let mut command = command(arguments);
+        command.env("DUNLIN_SERVER", &self.admin);
         command
     }
 
@@ -161,11 +170,19 @@ impl Platform {
 
     /// The log of a function, once it holds a line with this text.
     pub(crate) async fn log_with(&self, function: &str, text: &str) -> Vec<Value> {
+        self.log(&format!("function={function}"), text).await
+    }
+
+    /// The log of the invocation this answers, once it holds a line with this text.
+    pub(crate) async fn log_of(&self, answer: &Answer, text: &str) -> Vec<Value> {
+        self.log(&format!("invocation={}", answer.headers["dunlin-invocation"].to_str().unwrap()), text).await
+    }
+
+    async fn log(&self, query: &str, text: &str) -> Vec<Value> {
         let start = Instant::now();
         loop {
-            let answer = self.admin(Method::GET, &format!("/api/logs?function={function}"), Value::Null).await;
-            let lines: Vec<Value> =
-                answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let answer = self.admin(Method::GET, &format!("/api/logs?{query}"), Value::Null).await;
+            let lines: Vec<Value> = answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             if lines.iter().any(|line| line["message"].as_str().is_some_and(|message| message.contains(text))) {
                 return lines;
             }
@@ -174,17 +191,22 @@ impl Platform {
         }
     }
 
-    /// Waits until the function has neither running nor waiting invocations.
-    pub(crate) async fn quiet(&self, function: &str) {
+    /// Waits until so many invocations of the function run and so many wait.
+    pub(crate) async fn busy(&self, function: &str, running: u64, waiting: u64) {
         let start = Instant::now();
         loop {
             let answer = self.admin(Method::GET, &format!("/api/functions/{function}"), Value::Null).await.json();
-            if answer["activity"]["running"] == 0 && answer["activity"]["waiting"] == 0 {
+            if answer["activity"]["running"] == running && answer["activity"]["waiting"] == waiting {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "still busy: {answer:#}");
+            assert!(start.elapsed() < PATIENCE, "not {running} running and {waiting} waiting: {answer:#}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until the function has neither running nor waiting invocations.
+    pub(crate) async fn quiet(&self, function: &str) {
+        self.busy(function, 0, 0).await;
     }
 
     /// Sends a signal, by its name without `SIG`.
@@ -215,8 +237,12 @@ impl Platform {
 
 impl Drop for Platform {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the platform's end before the test's: {ended:?}, its log:\n{}", self.log.lock().unwrap());
+        }
     }
 }
 
@@ -224,8 +250,16 @@ pub(crate) fn dunlin() -> &'static str {
     env!("CARGO_BIN_EXE_dunlin")
 }
 
-fn arguments_of_up(data: &Path) -> [String; 7] {
+pub(crate) fn arguments_of_up(data: &Path) -> [String; 7] {
     ["up", "--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"].map(str::to_owned)
+}
+
+/// A command of `dunlin` that knows of no platform.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(dunlin());
+    clean(&mut command);
+    command.args(arguments);
+    command
 }
 
 fn clean(command: &mut Command) {
@@ -270,6 +304,26 @@ pub(crate) fn guest(name: &str) -> PathBuf {
         .map(|folder| target.join(folder).join(format!("{name}.wasm")))
         .find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("the guest `{name}` is not built: run `make guests`"))
+}
+
+/// Another component that does the same: with so many bytes of nothing, in a custom section that holds a mark.
+pub(crate) fn padded(guest: &Path, folder: &Path, bytes: usize, mark: &str) -> PathBuf {
+    let mut section = vec![7];
+    section.extend(b"padding");
+    section.extend(mark.as_bytes());
+    section.resize(section.len().max(bytes), 0);
+    let mut component = fs::read(guest).unwrap();
+    component.push(0);
+    let mut length = section.len();
+    while length > 0x7f {
+        component.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    component.push(length as u8);
+    component.extend(section);
+    let path = folder.join(format!("padded-{}.wasm", mark.replace(' ', "-")));
+    fs::write(&path, component).unwrap();
+    path
 }
 
 /// The guest of this name as a WASI preview 1 module.
