@@ -56,6 +56,7 @@ pub(crate) struct WasmFunction {
 pub(crate) struct Loaded {
     shared: Arc<Shared>,
     pub(crate) policy: Policy,
+    shape: Shape,
     code: Arc<Code>,
     surroundings: Surroundings,
     masked: Arc<[SecretValue]>,
@@ -183,6 +184,7 @@ impl WasmFunction {
             shared: Arc::clone(&self.shared),
             surroundings: Surroundings { environment, memory: policy.limits.memory.bytes(), client },
             policy,
+            shape: self.version.component.shape,
             code,
             masked: to_mask(&secrets),
             log: Arc::clone(&self.log),
@@ -260,7 +262,7 @@ impl Loaded {
                     let (loaded, home) = (Arc::clone(&self), Arc::clone(&shard));
                     Seat::new(shard, move |call| loaded.rehome(call, &home))
                 });
-                let store = Host::store(&self.shared.engine, &self.surroundings, &output, exceeded);
+                let store = Host::store(self.engine(), &self.surroundings, &output, exceeded);
                 let guest = sandbox::serve(store, pre, call, &self, &ward, &output, seat.as_ref());
                 sandbox::drive(guest, &ward, &self.policy, seat.as_ref(), &self.log).await;
             }
@@ -284,7 +286,7 @@ impl Loaded {
     }
 
     pub(crate) fn engine(&self) -> &wasmtime::Engine {
-        &self.shared.engine
+        &self.shared.machine(self.shape).engine
     }
 
     pub(crate) fn surroundings(&self) -> &Surroundings {

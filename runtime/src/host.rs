@@ -114,11 +114,14 @@ impl WasiHttpView for Host {
     }
 }
 
-pub(crate) fn new_linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+/// What components of WASI 0.2 find, and with `concurrent` also those of 0.3.
+pub(crate) fn new_linker(engine: &Engine, concurrent: bool) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    if concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
     Ok(linker)
 }

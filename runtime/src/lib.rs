@@ -18,16 +18,17 @@ mod function;
 mod host;
 mod lanes;
 mod limits;
+mod machine;
 mod outgoing;
 mod output;
 mod sandbox;
 
 use crate::{
-    code::{Cache, Code},
+    code::Code,
     engine::Ticker,
     function::{FunctionHandle, WasmFunction},
-    host::Host,
     lanes::Lanes,
+    machine::Machine,
     outgoing::Tls,
     sandbox::Tenancy,
 };
@@ -49,7 +50,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use wasmtime::{Engine, component::Linker};
 
 /// Code larger than this is mapped off the request's thread, since linking it takes milliseconds.
 const MAPPED_IN_PLACE: u64 = 4 << 20;
@@ -88,9 +88,10 @@ pub enum StartError {
 pub struct Wasm(Arc<Shared>);
 
 pub(crate) struct Shared {
-    pub(crate) engine: Engine,
-    linker: Linker<Host>,
-    cache: Cache,
+    /// For components of WASI 0.2 and commands.
+    plain: Machine,
+    /// For components of WASI 0.3.
+    concurrent: Machine,
     ticker: Ticker,
     pub(crate) lanes: Lanes,
     compilers: rayon::ThreadPool,
@@ -110,10 +111,7 @@ impl Wasm {
         secrets: Arc<dyn Secrets>,
         logs: Arc<dyn LogSink>,
     ) -> Result<Self, StartError> {
-        let engine = engine::new_engine(config).map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        let linker = host::new_linker(&engine).map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        let cache = Cache::open(&config.cache, &engine)
-            .map_err(|source| StartError::Cache { path: config.cache.clone(), source })?;
+        let (plain, concurrent) = (Machine::new(config, false)?, Machine::new(config, true)?);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // Compiling is the heaviest thing the platform does, and nobody's request waits for it.
         let compilers = rayon::ThreadPoolBuilder::new()
@@ -123,11 +121,10 @@ impl Wasm {
             .build()
             .map_err(|error| StartError::Thread(io::Error::other(error)))?;
         Ok(Self(Arc::new(Shared {
-            ticker: Ticker::start(&engine).map_err(StartError::Thread)?,
+            ticker: Ticker::start([&plain.engine, &concurrent.engine]).map_err(StartError::Thread)?,
             lanes: Lanes::start(threads).map_err(StartError::Thread)?,
-            engine,
-            linker,
-            cache,
+            plain,
+            concurrent,
             compilers,
             sandboxes: Arc::new(Semaphore::new(config.sandboxes.get() as usize)),
             workers: config.workers.get() as usize,
@@ -157,6 +154,13 @@ impl Wasm {
 }
 
 impl Shared {
+    pub(crate) fn machine(&self, shape: Shape) -> &Machine {
+        match shape {
+            Shape::Http02 | Shape::Command => &self.plain,
+            Shape::Http03 => &self.concurrent,
+        }
+    }
+
     fn loaded(&self) -> std::sync::MutexGuard<'_, Vec<Weak<WasmFunction>>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,14 +189,15 @@ impl Shared {
     }
 
     pub(crate) async fn code(self: &Arc<Self>, digest: Digest, shape: Shape) -> Result<Arc<Code>, Failure> {
-        if let Some(code) = self.cache.shared(digest) {
+        let machine = self.machine(shape);
+        if let Some(code) = machine.cache.shared(digest) {
             return Ok(code);
         }
-        let mapped = if self.cache.size(digest) <= MAPPED_IN_PLACE {
-            self.cache.map(digest, shape, &self.linker)
+        let mapped = if machine.cache.size(digest) <= MAPPED_IN_PLACE {
+            machine.map(digest, shape)
         } else {
             let shared = Arc::clone(self);
-            tokio::task::spawn_blocking(move || shared.cache.map(digest, shape, &shared.linker))
+            tokio::task::spawn_blocking(move || shared.machine(shape).map(digest, shape))
                 .await
                 .unwrap_or_else(|error| Err(wasmtime::Error::from(error)))
         };
@@ -202,21 +207,20 @@ impl Shared {
     fn compile(&self, upload: &Bytes) -> Result<Component, CompileError> {
         let digest = Digest::of(upload);
         let inspected = component::inspect(upload)?;
-        if self.cache.holds(digest) {
-            self.cache.touch(digest);
+        let machine = self.machine(inspected.shape);
+        if machine.cache.holds(digest) {
+            machine.cache.touch(digest);
         } else {
             let compiled = self
                 .compilers
-                .install(|| self.engine.precompile_component(&inspected.bytes))
+                .install(|| machine.engine.precompile_component(&inspected.bytes))
                 .map_err(|error| CompileError::Invalid { offset: 0, reason: format!("{error:#}") })?;
-            self.cache.store(digest, &compiled)?;
+            machine.cache.store(digest, &compiled)?;
         }
-        let component = self
-            .cache
-            .deserialize(&self.engine, digest)
+        let component = machine
+            .component(digest)
             .map_err(|error| CompileError::Cache(format!("what was written can't be read: {error:#}")))?;
-        Code::link(&component, &self.linker, inspected.shape)
-            .map_err(|error| component::link_error(&error, &inspected.imports))?;
+        machine.link(&component, inspected.shape).map_err(|error| component::link_error(&error, &inspected.imports))?;
         Ok(Component {
             digest,
             size: upload.len() as u64,
@@ -238,7 +242,7 @@ impl Runtime for Wasm {
     }
 
     fn is_compiled(&self, digest: Digest) -> bool {
-        self.0.cache.holds(digest)
+        [&self.0.plain, &self.0.concurrent].iter().any(|machine| machine.cache.holds(digest))
     }
 
     fn check(&self, manifest: &Manifest, component: &Component) -> Vec<Problem> {
@@ -309,7 +313,8 @@ impl Runtime for Wasm {
     }
 
     fn prune(&self, keep: &HashSet<Digest>) -> io::Result<()> {
-        self.0.cache.prune(keep)
+        self.0.plain.cache.prune(keep)?;
+        self.0.concurrent.cache.prune(keep)
     }
 }
 

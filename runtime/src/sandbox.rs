@@ -40,12 +40,7 @@ use tokio::{
 use wasmtime::{AsContextMut, Store, component::Accessor};
 use wasmtime_wasi_http::{WasiHttpView, p2, p3};
 
-/// An instance that answers HTTP.
-pub(crate) enum Handler {
-    P2(p2::bindings::Proxy),
-    P3(p3::bindings::Service),
-}
-
+/// A component that answers HTTP.
 pub(crate) enum HandlerPre {
     P2(p2::bindings::ProxyPre<Host>),
     P3(p3::bindings::ServicePre<Host>),
@@ -237,7 +232,7 @@ fn judge(ward: &Ward, policy: &Policy, seat: Option<&Seat>, log: &Log, cx: &Cont
     Verdict::Until(next)
 }
 
-/// Runs the calls of one HTTP sandbox, inside its store.
+/// Runs the calls of one HTTP sandbox.
 pub(crate) async fn serve(
     mut store: Store<Host>,
     pre: &HandlerPre,
@@ -249,38 +244,81 @@ pub(crate) async fn serve(
 ) -> wasmtime::Result<()> {
     let policy = &loaded.policy;
     begin(store.data_mut(), &first, policy, ward, output);
-    let handler = match pre {
-        HandlerPre::P2(pre) => Handler::P2(pre.instantiate_async(&mut store).await?),
-        HandlerPre::P3(pre) => Handler::P3(pre.instantiate_async(&mut store).await?),
-    };
-    let handler = &handler;
-    store
-        .run_concurrent(async |accessor| {
-            let Some(seat) = seat else {
-                handle(accessor, handler, first, policy, ward).await?;
-                return poll_fn(|cx| accessor.poll_no_interesting_tasks(cx).map(Ok)).await;
-            };
-            serve_many(accessor, handler, first, policy, ward, output, seat).await
-        })
-        .await?
+    match pre {
+        HandlerPre::P2(pre) => {
+            let proxy = pre.instantiate_async(&mut store).await?;
+            serve_in_turn(store, &proxy, first, policy, ward, output, seat).await
+        }
+        HandlerPre::P3(pre) => {
+            let service = &pre.instantiate_async(&mut store).await?;
+            store
+                .run_concurrent(async |accessor| {
+                    let Some(seat) = seat else {
+                        handle(accessor, service, first, policy, ward).await?;
+                        return poll_fn(|cx| accessor.poll_no_interesting_tasks(cx).map(Ok)).await;
+                    };
+                    serve_many(accessor, service, first, policy, ward, output, seat).await
+                })
+                .await?
+        }
+    }
 }
 
+/// Serves one call after the other: all that WASI 0.2 can.
+async fn serve_in_turn(
+    mut store: Store<Host>,
+    proxy: &p2::bindings::Proxy,
+    first: Call,
+    policy: &Policy,
+    ward: &Ward,
+    output: &Output,
+    seat: Option<&Seat>,
+) -> wasmtime::Result<()> {
+    let mut next = first;
+    let mut served = 0;
+    loop {
+        let Call { request, fate, deadline: _, permit } = next;
+        let scheme = match request.uri().scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => p2::bindings::http::types::Scheme::Https,
+            _ => p2::bindings::http::types::Scheme::Http,
+        };
+        let mut http = store.data_mut().http();
+        let request = http.new_incoming_request(scheme, request)?;
+        let (answered, limit) = (Arc::clone(&fate), policy.limits.response_body);
+        let out = http.new_response_outparam_from_callback(move |response| match response {
+            Ok(response) => answered.respond(response, limit),
+            Err(code) => answered.fail(Failure::ErrorAnswer(format!("{code:?}"))),
+        })?;
+        proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await?;
+        if !fate.answered() {
+            fate.fail(Failure::NoAnswer);
+        }
+        ward.done(&fate);
+        drop(permit);
+
+        served += 1;
+        let Some(seat) = seat.filter(|_| served < policy.reuse.count.get() && !ward.retired()) else { return Ok(()) };
+        output.end();
+        ward.running().rest = Instant::now() + policy.reuse.idle;
+        next = poll_fn(|cx| seat.poll_take(cx)).await;
+        begin(store.data_mut(), &next, policy, ward, output);
+    }
+}
+
+/// Serves several calls at once, as WASI 0.3 can.
 async fn serve_many(
     accessor: &Accessor<Host>,
-    handler: &Handler,
+    service: &p3::bindings::Service,
     first: Call,
     policy: &Policy,
     ward: &Ward,
     output: &Output,
     seat: &Seat,
 ) -> wasmtime::Result<()> {
-    let func = match handler {
-        Handler::P2(proxy) => *proxy.wasi_http_incoming_handler().func_handle().func(),
-        Handler::P3(service) => *service.wasi_http_handler().func_handle().func(),
-    };
+    let func = *service.wasi_http_handler().func_handle().func();
     let mut served = 1;
     let mut calls = FuturesUnordered::new();
-    calls.push(handle(accessor, handler, first, policy, ward));
+    calls.push(handle(accessor, service, first, policy, ward));
     // A call just taken may be one that computes: only when the store has nothing to do but wait does it take another.
     let mut settled = false;
     poll_fn(move |cx| {
@@ -302,7 +340,7 @@ async fn serve_many(
                     served += 1;
                     settled = false;
                     accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output));
-                    calls.push(handle(accessor, handler, call, policy, ward));
+                    calls.push(handle(accessor, service, call, policy, ward));
                     continue;
                 }
             } else if !seat.withdraw() {
@@ -310,7 +348,7 @@ async fn serve_many(
                 if let Poll::Ready(call) = seat.poll_take(cx) {
                     served += 1;
                     accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output));
-                    calls.push(handle(accessor, handler, call, policy, ward));
+                    calls.push(handle(accessor, service, call, policy, ward));
                     continue;
                 }
             }
@@ -342,57 +380,31 @@ fn begin(host: &mut Host, call: &Call, policy: &Policy, ward: &Ward, output: &Ou
 /// Runs the guest's handler for one call.
 async fn handle(
     accessor: &Accessor<Host>,
-    handler: &Handler,
+    service: &p3::bindings::Service,
     call: Call,
     policy: &Policy,
     ward: &Ward,
 ) -> wasmtime::Result<()> {
     let Call { request, fate, deadline: _, permit } = call;
-    let limit = policy.limits.response_body;
-    match handler {
-        Handler::P2(proxy) => {
-            let prepared = accessor.with(|mut access| {
-                let scheme = match request.uri().scheme() {
-                    Some(scheme) if *scheme == Scheme::HTTPS => p2::bindings::http::types::Scheme::Https,
-                    _ => p2::bindings::http::types::Scheme::Http,
-                };
-                let mut http = access.data_mut().http();
-                let request = http.new_incoming_request(scheme, request)?;
-                let answered = Arc::clone(&fate);
-                let out = http.new_response_outparam_from_callback(move |response| match response {
-                    Ok(response) => answered.respond(response, limit),
-                    Err(code) => answered.fail(Failure::ErrorAnswer(format!("{code:?}"))),
-                })?;
-                wasmtime::error::Ok((request, out))
+    let (request, body_result) = accessor.with(|mut access| {
+        let http = access.data_mut().http();
+        let (request, body_result) = p3::Request::from_http(http.hooks, request);
+        // Boxed, so that it does not borrow the hooks it was made with.
+        let body_result: BoxFuture<'static, _> = Box::pin(body_result);
+        wasmtime::error::Ok((http.table.push(request)?, body_result))
+    })?;
+    let handle = service.wasi_http_handler().func_handle();
+    match handle.call_concurrent(accessor, (request,)).await? {
+        (Ok(response),) => {
+            let response = accessor.with(|mut access| {
+                let response = access.data_mut().http().table.delete(response)?;
+                response.into_http_with_getter(access.as_context_mut(), body_result, Host::http)
             })?;
-            let handle = proxy.wasi_http_incoming_handler().func_handle();
-            handle.call_concurrent(accessor, prepared).await?;
+            fate.respond(response, policy.limits.response_body);
+            // The body comes out of this store, so the call lasts as long as it does.
+            poll_fn(|cx| fate.poll_ended(cx)).await;
         }
-        Handler::P3(service) => {
-            let (request, body_result) = accessor.with(|mut access| {
-                let http = access.data_mut().http();
-                let (request, body_result) = p3::Request::from_http(http.hooks, request);
-                // Boxed, so that it does not borrow the hooks it was made with.
-                let body_result: BoxFuture<'static, _> = Box::pin(body_result);
-                wasmtime::error::Ok((http.table.push(request)?, body_result))
-            })?;
-            let handle = service.wasi_http_handler().func_handle();
-            match handle.call_concurrent(accessor, (request,)).await? {
-                (Ok(response),) => {
-                    let response = accessor.with(|mut access| {
-                        let response = access.data_mut().http().table.delete(response)?;
-                        response.into_http_with_getter(access.as_context_mut(), body_result, Host::http)
-                    })?;
-                    fate.respond(response, limit);
-                    // The body comes out of this store, so the call lasts as long as it does.
-                    poll_fn(|cx| fate.poll_ended(cx)).await;
-                }
-                (Err(code),) => fate.fail(Failure::ErrorAnswer(format!("{code:?}"))),
-            }
-        }
-    }
-    if !fate.answered() {
-        fate.fail(Failure::NoAnswer);
+        (Err(code),) => fate.fail(Failure::ErrorAnswer(format!("{code:?}"))),
     }
     ward.done(&fate);
     drop(permit);
