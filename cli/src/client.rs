@@ -257,7 +257,16 @@ fn failure(problem: &ProblemDocument) -> Failure {
         401 => Failure::refused("the platform wants a token, and this is none it knows")
             .help("give it with `DUNLIN_TOKEN` or `--token`: what `dunlin up` was started with")
             .because(what.clone()),
-        400..=499 => Failure::refused(what.clone()),
+        400..=499 if problem.errors.is_empty() => Failure::refused(what.clone()),
+        400..=499 => {
+            let problems = problem.errors.iter().map(|error| &error.problem);
+            let causes: Vec<_> = problems.clone().map(|problem| problem.message.as_str()).collect();
+            let failure = Failure::refused(what.clone()).because(causes.join("; "));
+            match problems.filter_map(|problem| problem.help.as_ref()).next() {
+                Some(help) => failure.help(help),
+                None => failure,
+            }
+        }
         _ => Failure::new(what.clone()).help("the platform's own log tells more"),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 use bytes::Bytes;
 use clap::Args;
 use dunlin_events::{Component, Digest, manifest::Problem};
-use dunlin_gateway::api::{DeployRequest, DeployResponse, NewFunction, ProblemDocument};
+use dunlin_gateway::api::{DeployRequest, DeployResponse, Health, NewFunction, ProblemDocument};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use indicatif::ProgressBar;
@@ -55,6 +55,7 @@ pub(crate) async fn run(args: DeployArgs) -> anyhow::Result<()> {
 
 /// Deploys manifests that were read.
 pub(crate) async fn deploy(client: &Client, files: &[ManifestFile], dry_run: bool) -> anyhow::Result<DeployResponse> {
+    check_sizes(client, files).await?;
     let components = read_components(files)?;
     upload(client, files, &components).await?;
     let functions = files
@@ -77,6 +78,23 @@ pub(crate) async fn deploy(client: &Client, files: &[ManifestFile], dry_run: boo
 struct ComponentFile {
     digest: Digest,
     bytes: Bytes,
+}
+
+/// Refuses what the platform wouldn't take before it is read: a file far too large would fill this machine's memory.
+async fn check_sizes(client: &Client, files: &[ManifestFile]) -> anyhow::Result<()> {
+    let len = |file: &ManifestFile| std::fs::metadata(file.component()).map_or(0, |metadata| metadata.len());
+    if files.iter().all(|file| len(file) == 0) {
+        return Ok(()); // that they can't be read is told when they are
+    }
+    let most = client.get::<Health>("/health").await?.max_component;
+    let too_large = files.iter().filter(|file| len(file) > most).map(|file| {
+        let (path, len, most) = (file.component(), size(len(file)), size(most));
+        let message = format!("`{}` has {len}, more than the platform takes ({most})", path.display());
+        let help = "is this the right file? build without debug information, or start the platform with a larger `--max-component`";
+        file.problems(&[Problem::new("/component", message).help(help)])
+    });
+    let problems: Vec<_> = too_large.collect();
+    if problems.is_empty() { Ok(()) } else { Err(Refused(problems).into()) }
 }
 
 fn read_components(files: &[ManifestFile]) -> anyhow::Result<Vec<ComponentFile>> {
@@ -165,7 +183,7 @@ pub(crate) fn deployed_table(response: &DeployResponse) -> String {
     table(["NAME", "VERSION", "", "ROUTES"], rows)
 }
 
-fn count(functions: usize) -> String {
+pub(crate) fn count(functions: usize) -> String {
     if functions == 1 { "1 function".into() } else { format!("{functions} functions") }
 }
 

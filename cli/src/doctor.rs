@@ -2,6 +2,7 @@
 
 use crate::{
     client::{CallError, Client, ServerArgs, empty},
+    deploy::count,
     output::{GREEN, PLAIN, RED, YELLOW, print, print_json},
     report::Exit,
 };
@@ -120,7 +121,7 @@ async fn platform(client: &Client) -> Vec<Check> {
         Check::warn("version", found, "use the `dunlin` of the platform's version")
     });
     checks.push(match client.get::<FunctionList>("/api/functions").await {
-        Ok(list) => Check::ok("access", format!("{} functions deployed", list.functions.len())),
+        Ok(list) => Check::ok("access", format!("{} deployed", count(list.functions.len()))),
         Err(CallError::Problem(problem)) => {
             let found = problem.detail.unwrap_or(problem.title);
             Check::fail("access", found, "give the platform's token with `DUNLIN_TOKEN` or `--token`")

@@ -112,7 +112,8 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
         // Before anything is started, so that no signal finds nobody listening.
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let platform = Platform::start(args).await?;
-        output::print(format!("functions  {}\nadmin      {}\n", platform.functions_url(), platform.admin_url()))?;
+        // Whoever started it may have stopped reading; that is no reason to stop.
+        let _ = output::print(format!("functions  {}\nadmin      {}", platform.functions_url(), platform.admin_url()));
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}

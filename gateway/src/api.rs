@@ -33,6 +33,8 @@ pub struct Health {
     pub status: String,
     /// The platform's version: `0.1.0`.
     pub version: String,
+    /// The largest component it takes, in bytes.
+    pub max_component: u64,
 }
 
 /// Functions to deploy together: all of them become active, or nothing changes.

@@ -215,8 +215,9 @@ const INVOKE_METHODS: &[&str] = &["get", "put", "post", "delete", "options", "he
 type Shared = State<Arc<App>>;
 type Answer = Result<Response, Refusal>;
 
-async fn health() -> Response {
-    json(&Health { status: "ok".into(), version: env!("CARGO_PKG_VERSION").into() })
+async fn health(State(app): Shared) -> Response {
+    let version = env!("CARGO_PKG_VERSION").into();
+    json(&Health { status: "ok".into(), version, max_component: app.component_limit })
 }
 
 async fn component(State(app): Shared, Named(digest): Named<Digest>) -> Answer {
