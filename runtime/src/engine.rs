@@ -28,6 +28,12 @@ pub(crate) const MEMORIES_PER_COMPONENT: u32 = 8;
 pub(crate) const TABLES_PER_COMPONENT: u32 = 32;
 /// Elements of one table. CPython's function table has some 12,000.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
+/// What of a slot stays mapped for the next sandbox, where the kernel (Linux 6.7) can say which pages were written: those
+/// alone are restored then, and the next sandbox has no page faults for them. It doubles the throughput of fresh
+/// sandboxes. Without that kernel the whole range would be written anew, which is slower than giving it back.
+const MEMORY_KEPT: usize = 256 << 10;
+/// The same for a table; it is zeroed, which at this size is cheaper than any system call.
+const TABLE_KEPT: usize = 8 << 10;
 /// The largest linear memory of 32-bit WebAssembly.
 pub(crate) const MAX_MEMORY: u64 = 4 << 30;
 
@@ -51,7 +57,11 @@ pub(crate) fn new_engine(config: &RuntimeConfig, concurrent: bool) -> wasmtime::
         // A slot that keeps its component's image mapped is the cheapest to take again.
         .max_unused_warm_slots(sandboxes)
         .decommit_batch_size(32)
+        .table_keep_resident(TABLE_KEPT)
         .pagemap_scan(Enabled::Auto);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.linear_memory_keep_resident(MEMORY_KEPT);
+    }
 
     let mut engine = Config::new();
     engine
