@@ -182,6 +182,17 @@ pub(crate) fn initial_memory(component: &wasmtime::component::Component) -> Resu
     Ok(bytes)
 }
 
+/// Explains why the engine doesn't take what it compiled: the pool has no place that large. The engine checks that when it
+/// loads the code, and says it in words only, such as `table index 0 has a minimum element size of 200000 which exceeds
+/// the limit of 100000`.
+pub(crate) fn too_demanding(error: &wasmtime::Error) -> Option<CompileError> {
+    let text = error.root_cause().to_string();
+    let (what, rest) = text.split_once(" exceeds the ")?;
+    let (_, most) = rest.split_once("limit of ")?;
+    let what = what.trim_end_matches(" which");
+    Some(CompileError::TooDemanding { what: format!("more than a sandbox has ({what})"), most: most.to_owned() })
+}
+
 /// Explains why a component that validates does not link.
 pub(crate) fn link_error(error: &wasmtime::Error, imports: &[String]) -> CompileError {
     let text = format!("{error:#}");

@@ -217,9 +217,10 @@ impl Shared {
                 .map_err(|error| CompileError::Invalid { offset: 0, reason: format!("{error:#}") })?;
             machine.cache.store(digest, &compiled)?;
         }
-        let component = machine
-            .component(digest)
-            .map_err(|error| CompileError::Cache(format!("what was written can't be read: {error:#}")))?;
+        let component = machine.component(digest).map_err(|error| {
+            component::too_demanding(&error)
+                .unwrap_or_else(|| CompileError::Cache(format!("what was written can't be read: {error:#}")))
+        })?;
         machine.link(&component, inspected.shape).map_err(|error| component::link_error(&error, &inspected.imports))?;
         Ok(Component {
             digest,

@@ -2,6 +2,11 @@
 //! drives it by its command line and over HTTP. The guests of `functions/` and `tests/guests/` are what it runs; `make
 //! guests` builds them.
 
+mod bad_input;
+mod capabilities;
+mod cli;
+mod deploys;
 mod harness;
+mod isolation;
 mod rooms;
 mod serving;
