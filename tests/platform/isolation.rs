@@ -584,7 +584,7 @@ async fn a_caller_that_leaves_frees_its_sandbox() {
     let platform = Platform::start();
     let neighbour = Neighbour::beside(&platform).await;
     for guest in EVERY {
-        let bad = Bad::deploy(&platform, guest, json!({ "time": "1h", "cpu": "1h", "response_body": "1TiB" }));
+        let bad = Bad::deploy(&platform, guest, json!({ "time": "1h", "cpu": "1h", "response_body": "100GiB" }));
         let ways: &[&str] = match guest {
             Http02 => &["loop", "sleep 3600000", "hold-body", "slow-body?chunks=1000000", "flood 10000000000"],
             Http03 => &["loop", "sleep 3600000", "answer-never", "slow-body?chunks=1000000", "flood 10000000000"],
