@@ -8,6 +8,7 @@ use crate::{
     call::{Answer, Call, Fate, declared_length, guest_request},
     code::{Code, Entry},
     command,
+    gather::gather,
     host::{Host, Surroundings},
     outgoing::Client,
     output::{Log, Output, to_mask},
@@ -207,7 +208,7 @@ impl WasmFunction {
         loaded.start(call, invocation.worker).await?;
         let answer = answer.await;
         abandon.defuse();
-        answer.unwrap_or_else(|_| Err(Failure::Trap("its sandbox was ended without a word".into())))
+        gather(answer.unwrap_or_else(|_| Err(Failure::Trap("its sandbox was ended without a word".into())))?).await
     }
 }
 

@@ -26,9 +26,16 @@ pub(crate) struct Meter {
     /// Nanoseconds it may before it is heavy: more, the more invocations it serves at once.
     hot: AtomicU64,
     heavy: AtomicBool,
+    /// Nanoseconds of the last poll.
+    last: AtomicU64,
 }
 
 impl Meter {
+    /// How long the last poll computed.
+    pub(crate) fn last(&self) -> Duration {
+        Duration::from_nanos(self.last.load(Relaxed))
+    }
+
     /// An invocation begins; `alone` when the sandbox has no other.
     pub(crate) fn begin(&self, alone: bool) {
         let before = if alone { 0 } else { self.hot.load(Relaxed) };
@@ -61,8 +68,9 @@ impl Meter {
             spent = start.elapsed();
         }
         // One thread at a time polls a sandbox, so load and store need not be one step.
-        let total = self.computed.load(Relaxed).saturating_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
-        self.computed.store(total, Relaxed);
+        let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+        self.last.store(spent, Relaxed);
+        self.computed.store(self.computed.load(Relaxed).saturating_add(spent), Relaxed);
         result
     }
 }

@@ -15,6 +15,7 @@ mod command;
 mod component;
 mod engine;
 mod function;
+mod gather;
 mod host;
 mod lanes;
 mod limits;

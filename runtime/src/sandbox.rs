@@ -11,7 +11,7 @@
 
 use crate::{
     call::{Call, Fate},
-    engine::TickerGuard,
+    engine::{TICK, TickerGuard},
     function::{Loaded, Policy},
     host::Host,
     lanes::Meter,
@@ -97,6 +97,7 @@ impl Ward {
         let alone = running.calls.is_empty();
         self.meter.begin(alone);
         if alone {
+            self.memory_exceeded.store(false, SeqCst);
             running.computing = computing;
         } else {
             running.computing = running.computing.saturating_add(computing);
@@ -110,6 +111,11 @@ impl Ward {
         let mut running = self.running();
         running.calls.retain(|(_, other)| !Arc::ptr_eq(fate, other));
         running.afterwork = true;
+    }
+
+    /// There is no call, and it waits for the next for so long.
+    fn rest(&self, idle: std::time::Duration) {
+        self.running().rest = Instant::now() + idle;
     }
 
     fn retired(&self) -> bool {
@@ -162,12 +168,19 @@ pub(crate) async fn drive(
             }
             Poll::Pending => {}
         }
+        // A guest that computed for that long in one go is not waiting for anything, least of all for another call.
+        if let Some(seat) = seat
+            && ward.meter.last() < TICK / 2
+        {
+            seat.offer();
+        }
         loop {
             match judge(ward, policy, seat, log, cx) {
                 Verdict::End => return Poll::Ready(()),
                 Verdict::Until(deadline) => {
                     let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-                    if sleep.deadline() != deadline {
+                    // A timer that goes off too early only asks once more, which is cheaper than moving it for every call.
+                    if sleep.is_elapsed() || deadline < sleep.deadline() {
                         sleep.as_mut().reset(deadline);
                     }
                     match sleep.as_mut().poll(cx) {
@@ -299,7 +312,8 @@ async fn serve_in_turn(
         served += 1;
         let Some(seat) = seat.filter(|_| served < policy.reuse.count.get() && !ward.retired()) else { return Ok(()) };
         output.end();
-        ward.running().rest = Instant::now() + policy.reuse.idle;
+        ward.rest(policy.reuse.idle);
+        seat.open();
         next = poll_fn(|cx| seat.poll_take(cx)).await;
         begin(store.data_mut(), &next, policy, ward, output);
     }
@@ -319,50 +333,35 @@ async fn serve_many(
     let mut served = 1;
     let mut calls = FuturesUnordered::new();
     calls.push(handle(accessor, service, first, policy, ward));
-    // A call just taken may be one that computes: only when the store has nothing to do but wait does it take another.
-    let mut settled = false;
     poll_fn(move |cx| {
         loop {
             while let Poll::Ready(Some(done)) = calls.poll_next_unpin(cx) {
                 done?;
             }
+            // What is in the slot is served, whatever the count says: its caller waits for nobody else.
+            if let Poll::Ready(call) = seat.poll_take(cx) {
+                served += 1;
+                accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output));
+                calls.push(handle(accessor, service, call, policy, ward));
+                continue;
+            }
             let may = served < policy.reuse.count.get() && !ward.retired();
-            let room = calls.is_empty() || (settled && calls.len() < policy.reuse.concurrency.get() as usize);
+            let room = calls.len() < policy.reuse.concurrency.get() as usize;
             let ready = accessor.poll_ready_for_concurrent_call(func, cx).is_ready();
             if may && room && ready {
-                if calls.is_empty() && accessor.poll_no_interesting_tasks(cx).is_ready() {
-                    output.end();
-                    let mut running = ward.running();
-                    running.rest = Instant::now() + policy.reuse.idle;
-                    running.afterwork = false;
-                }
-                if let Poll::Ready(call) = seat.poll_take(cx) {
-                    served += 1;
-                    settled = false;
-                    accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output));
-                    calls.push(handle(accessor, service, call, policy, ward));
-                    continue;
-                }
+                seat.open();
             } else if !seat.withdraw() {
-                // It was taken up in the same moment: serve the call first, whatever the count says.
-                if let Poll::Ready(call) = seat.poll_take(cx) {
-                    served += 1;
-                    accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output));
-                    calls.push(handle(accessor, service, call, policy, ward));
-                    continue;
-                }
+                continue; // a call came in at the same moment
             }
-            if !calls.is_empty() {
-                if !settled {
-                    settled = true;
-                    cx.waker().wake_by_ref();
-                }
+            if !calls.is_empty() || accessor.poll_no_interesting_tasks(cx).is_pending() {
                 return Poll::Pending;
             }
-            if accessor.poll_no_interesting_tasks(cx).is_pending() {
-                return Poll::Pending;
+            if !may {
+                return Poll::Ready(Ok(()));
             }
-            return if may { Poll::Pending } else { Poll::Ready(Ok(())) };
+            output.end();
+            ward.rest(policy.reuse.idle);
+            return Poll::Pending;
         }
     })
     .await
@@ -438,10 +437,12 @@ impl Shard {
     }
 }
 
-/// A sandbox's place on its shard. It takes one call at a time and has to be offered anew for each.
+/// A sandbox's place on its shard. It takes one call at a time: inside, the sandbox says when it could take one
+/// ([`Seat::open`]); outside, once it turns out to be waiting, that is offered to callers ([`Seat::offer`]).
 pub(crate) struct Seat {
     shard: Arc<Shard>,
     slot: Arc<Slot>,
+    open: AtomicBool,
     offered: AtomicBool,
     /// Gets the call that was put into the slot of a sandbox that died before it could take it.
     orphan: Box<dyn Fn(Call) + Send + Sync>,
@@ -449,29 +450,51 @@ pub(crate) struct Seat {
 
 impl Seat {
     pub(crate) fn new(shard: Arc<Shard>, orphan: impl Fn(Call) + Send + Sync + 'static) -> Self {
-        Self { shard, slot: Arc::default(), offered: AtomicBool::new(false), orphan: Box::new(orphan) }
+        Self {
+            shard,
+            slot: Arc::default(),
+            open: AtomicBool::new(false),
+            offered: AtomicBool::new(false),
+            orphan: Box::new(orphan),
+        }
     }
 
     fn take(&self) -> Option<Call> {
         self.slot.call.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Offers the sandbox, if it isn't yet, and takes the call that came.
+    /// The sandbox could take a call.
+    fn open(&self) {
+        self.open.store(true, SeqCst);
+    }
+
+    /// Takes the call that came.
     fn poll_take(&self, cx: &Context<'_>) -> Poll<Call> {
-        self.slot.waker.register(cx.waker());
-        if let Some(call) = self.take() {
-            self.offered.store(false, SeqCst);
-            return Poll::Ready(call);
+        if !self.open.load(SeqCst) {
+            return Poll::Pending;
         }
-        if !self.offered.swap(true, SeqCst) {
+        self.slot.waker.register(cx.waker());
+        match self.take() {
+            Some(call) => {
+                self.open.store(false, SeqCst);
+                self.offered.store(false, SeqCst);
+                Poll::Ready(call)
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Offers the sandbox, if it is open and not offered yet.
+    fn offer(&self) {
+        if self.open.load(SeqCst) && !self.offered.swap(true, SeqCst) {
             self.shard.offers().push(Arc::clone(&self.slot));
         }
-        Poll::Pending
     }
 
     /// Takes the offer back. `false` when a call has come in.
     fn withdraw(&self) -> bool {
         if !self.offered.load(SeqCst) {
+            self.open.store(false, SeqCst);
             return true;
         }
         let mut offers = self.shard.offers();
@@ -480,6 +503,7 @@ impl Seat {
         // Whoever takes an offer fills the slot under the same lock: an offer that is gone has its call in the slot.
         let withdrawn = offers.len() < before;
         if withdrawn {
+            self.open.store(false, SeqCst);
             self.offered.store(false, SeqCst);
         }
         withdrawn
