@@ -19,6 +19,8 @@ async fn the_examples_deploy_and_answer() {
     let hello = platform.get("/hello").await;
     assert_eq!(hello.status, StatusCode::OK, "{hello:?}");
     assert!(hello.text().contains("ello"), "{hello:?}");
+    // A small answer goes out in one piece, its length known.
+    assert_eq!(hello.headers["content-length"], hello.body.len().to_string(), "{hello:?}");
     let hello = platform.get("/hello-async").await;
     assert_eq!(hello.status, StatusCode::OK, "{hello:?}");
 
