@@ -27,7 +27,7 @@ build: toolchain ## build the platform, optimised
 	cargo build --locked --release --package dunlin
 
 test: guests ## run all tests
-	cargo test --locked --workspace
+	cargo test --locked --workspace --release
 
 demo: build guests ## start a platform with the examples deployed (DEMO=check calls each and stops)
 	@DUNLIN=$(DUNLIN) DEMO=$(DEMO) functions/demo.sh
