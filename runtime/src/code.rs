@@ -4,7 +4,7 @@
 //! the engine's compatibility (version, settings, processor), so that another build of the platform never reads it:
 //!
 //! ```text
-//! cache/<engine>/<digest>.cwasm
+//! cache/0.2/<engine>/<digest>.cwasm      and 0.3/: see `machine.rs`
 //! ```
 //!
 //! Its files are native code that the platform will run. So the folder belongs to the platform's user alone (0700), files
