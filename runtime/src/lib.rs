@@ -95,7 +95,8 @@ pub(crate) struct Shared {
     concurrent: Machine,
     ticker: Ticker,
     pub(crate) lanes: Lanes,
-    compilers: rayon::ThreadPool,
+    /// One component is compiled at a time, on all cores.
+    compiling: Mutex<()>,
     sandboxes: Arc<Semaphore>,
     pub(crate) workers: usize,
     idle: Duration,
@@ -114,19 +115,12 @@ impl Wasm {
     ) -> Result<Self, StartError> {
         let (plain, concurrent) = (Machine::new(config, false)?, Machine::new(config, true)?);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        // Compiling is the heaviest thing the platform does, and nobody's request waits for it.
-        let compilers = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|n| format!("compile-{n}"))
-            .start_handler(|_| lanes::lower_priority())
-            .build()
-            .map_err(|error| StartError::Thread(io::Error::other(error)))?;
         Ok(Self(Arc::new(Shared {
             ticker: Ticker::start([&plain.engine, &concurrent.engine]).map_err(StartError::Thread)?,
             lanes: Lanes::start(threads).map_err(StartError::Thread)?,
             plain,
             concurrent,
-            compilers,
+            compiling: Mutex::default(),
             sandboxes: Arc::new(Semaphore::new(config.sandboxes.get() as usize)),
             workers: config.workers.get() as usize,
             idle: config.idle,
@@ -205,6 +199,19 @@ impl Shared {
         mapped.map_err(|error| Failure::Start(format!("its compiled code can't be loaded: {error:#}")))
     }
 
+    /// Compiling is the heaviest thing the platform does, and nobody's request waits for it: its threads go last. They are
+    /// made for it and end with it, since idle threads would keep the hundred megabytes it takes.
+    fn precompile(&self, machine: &Machine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+        let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        rayon::ThreadPoolBuilder::new()
+            .thread_name(|n| format!("compile-{n}"))
+            .start_handler(|_| lanes::lower_priority())
+            .build()
+            .map_err(|error| CompileError::Cache(format!("no threads can be had to compile: {error}")))?
+            .install(|| machine.engine.precompile_component(component))
+            .map_err(|error| CompileError::Invalid { offset: 0, reason: format!("{error:#}") })
+    }
+
     fn compile(&self, upload: &Bytes) -> Result<Component, CompileError> {
         let digest = Digest::of(upload);
         let inspected = component::inspect(upload)?;
@@ -212,10 +219,7 @@ impl Shared {
         if machine.cache.holds(digest) {
             machine.cache.touch(digest);
         } else {
-            let compiled = self
-                .compilers
-                .install(|| machine.engine.precompile_component(&inspected.bytes))
-                .map_err(|error| CompileError::Invalid { offset: 0, reason: format!("{error:#}") })?;
+            let compiled = self.precompile(machine, &inspected.bytes)?;
             machine.cache.store(digest, &compiled)?;
         }
         let component = machine.component(digest).map_err(|error| {

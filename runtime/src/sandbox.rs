@@ -168,7 +168,8 @@ pub(crate) async fn drive(
             }
             Poll::Pending => {}
         }
-        // A guest that computed for that long in one go is not waiting for anything, least of all for another call.
+        // A sandbox with calls can take one more when they wait for something. A guest that computed for that long in one
+        // go does not.
         if let Some(seat) = seat
             && ward.meter.last() < TICK / 2
         {
@@ -314,6 +315,7 @@ async fn serve_in_turn(
         output.end();
         ward.rest(policy.reuse.idle);
         seat.open();
+        seat.offer();
         next = poll_fn(|cx| seat.poll_take(cx)).await;
         begin(store.data_mut(), &next, policy, ward, output);
     }
@@ -361,6 +363,7 @@ async fn serve_many(
             }
             output.end();
             ward.rest(policy.reuse.idle);
+            seat.offer();
             return Poll::Pending;
         }
     })
@@ -438,7 +441,8 @@ impl Shard {
 }
 
 /// A sandbox's place on its shard. It takes one call at a time: inside, the sandbox says when it could take one
-/// ([`Seat::open`]); outside, once it turns out to be waiting, that is offered to callers ([`Seat::offer`]).
+/// ([`Seat::open`]); that is offered to callers ([`Seat::offer`]) at once when it has nothing to do, and from outside when
+/// what it does turns out to be waiting.
 pub(crate) struct Seat {
     shard: Arc<Shard>,
     slot: Arc<Slot>,

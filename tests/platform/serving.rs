@@ -128,6 +128,12 @@ async fn sandboxes_are_fresh_or_reused_as_the_manifest_says() {
         seen.push(count("/reused/count").await);
     }
     assert_eq!(seen, [1, 2, 3, 1, 2, 3, 1]);
+    // Also after a call that computed for a while, on either lane.
+    for ms in [2, 20] {
+        while count("/reused/count").await != 1 {}
+        assert_eq!(platform.get(&format!("/reused/loop?ms={ms}")).await.status, StatusCode::OK);
+        assert_eq!(count("/reused/count").await, 2, "after {ms} ms");
+    }
     // WASI 0.3 components are reused by default.
     platform.deploy("async", &guest("misbehave_async"), with_http("/async"));
     assert_eq!(count("/async/count").await, 1);
