@@ -1,6 +1,6 @@
 //! Bad input: each is refused with a message that names the place, the thing and the fix, and nothing changes.
 
-use crate::harness::{Platform, below, guest, shown};
+use crate::harness::{Platform, below, files, guest, shown};
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use std::{
@@ -88,9 +88,7 @@ async fn components_that_are_none() {
     // Where the manifest names it, for every one of them.
     let place = "function.yaml:2:12";
     let whole = fs::read(guest("hello")).unwrap();
-    let engines = fs::read_dir(untouched.platform.data.join("cache")).unwrap();
-    let mut compiled = engines.flat_map(|engine| fs::read_dir(engine.unwrap().path()).unwrap());
-    let compiled = compiled.next().unwrap().unwrap().path();
+    let compiled = files(&untouched.platform.data.join("cache")).remove(0);
     assert_eq!(compiled.extension().unwrap(), "cwasm");
     let mut damaged = whole.clone();
     damaged[whole.len() / 3..][..64].fill(0xff);

@@ -1,6 +1,6 @@
 //! Deploys: what is active changes as a whole, under load, through crashes and on a full disk, and never gets lost.
 
-use crate::harness::{Platform, arguments_of_up, below, command, dunlin, guest, padded, shown, write_function};
+use crate::harness::{Platform, arguments_of_up, below, command, dunlin, files, guest, padded, shown, write_function};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::{
@@ -36,20 +36,6 @@ async fn versions(platform: &Platform, name: &str) -> (Vec<u64>, u64) {
     let list = platform.admin(Method::GET, &format!("/api/functions/{name}/versions"), Value::Null).await.json();
     let numbers = list["versions"].as_array().unwrap().iter().map(|version| version["number"].as_u64().unwrap());
     (numbers.collect(), list["active"].as_u64().unwrap())
-}
-
-/// Every file below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
 }
 
 /// What a deploy that broke off may have left behind, and must not.

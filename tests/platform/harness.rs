@@ -326,6 +326,20 @@ pub(crate) fn padded(guest: &Path, folder: &Path, bytes: usize, mark: &str) -> P
     path
 }
 
+/// Every file below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
 /// The guest of this name as a WASI preview 1 module.
 pub(crate) fn module(name: &str) -> PathBuf {
     repository().join("functions/target/wasm32-wasip1/release").join(format!("{name}.wasm"))
