@@ -375,7 +375,8 @@ async fn components_that_are_too_large() {
     if stream.read_exact(&mut answer).is_ok() {
         assert_eq!(&answer, b"HTTP/1.1 413");
     }
-    assert!(untouched.platform.resident() < before + (200 << 20), "what was refused is not held");
+    // The limit is 100 MiB, which a buffer that grows may hold several times over while it moves.
+    assert!(untouched.platform.resident() < before + (400 << 20), "what was refused is not held");
     untouched.is_unchanged().await;
 }
 

@@ -624,15 +624,12 @@ async fn a_trap_takes_those_with_it_who_share_its_sandbox() {
         let bad = Bad::deploy_with(&platform, Http03, manifest);
         assert_eq!(bad.ask("count").await.text(), "1\n");
         assert_eq!(bad.ask("count").await.text(), "2\n");
-        let sleep = async {
-            let response = platform.open(bad.request("slow-body?chunks=2&ms=1000")).await;
-            read(response).await
-        };
-        let trap = async {
-            platform.busy(bad.guest.name(), 1, 0).await;
-            bad.ask("trap").await
-        };
-        let ((_, broken), trap) = tokio::join!(sleep, trap);
+        let mut slow = platform.open(bad.request("slow-body?chunks=20&ms=100")).await;
+        // By then it has waited some times, and its sandbox was offered for other requests.
+        for _ in 0..5 {
+            slow.body_mut().frame().await.unwrap().unwrap();
+        }
+        let ((_, broken), trap) = tokio::join!(read(slow), bad.ask("trap"));
         assert_failed(&trap, StatusCode::BAD_GATEWAY, "trap");
         assert_eq!(broken, shared, "a request beside the one that trapped");
         // The next request has a fresh one, unless its own sandbox was spared.

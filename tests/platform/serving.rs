@@ -106,7 +106,8 @@ async fn bodies_and_trailers_pass_both_ways() {
 /// A sandbox is fresh for each request unless the manifest says otherwise; then it is used as often as it says.
 #[tokio::test(flavor = "multi_thread")]
 async fn sandboxes_are_fresh_or_reused_as_the_manifest_says() {
-    let platform = Platform::start();
+    // One worker: another one would have sandboxes of its own.
+    let platform = Platform::start_with(&["--workers", "1"]);
     let count = async |path: &str| -> u64 {
         let text = platform.get(path).await.text();
         text.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or_else(|_| panic!("{text}"))
