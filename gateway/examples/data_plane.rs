@@ -1,6 +1,8 @@
 //! What the data plane costs beside hyper alone: both answer `hello` from memory, each on its own port and with the same
 //! number of single-threaded workers. Run it with `--release`, then `wrk -t1 -c1 http://127.0.0.1:9100/` and `:9101/`.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dunlin_events::{

@@ -430,6 +430,7 @@ impl Shard {
 
     /// Hands a call to the sandbox that offered itself last, so that those not needed run out of idle time. Gives the
     /// call back when there is none.
+    #[expect(clippy::result_large_err, reason = "the error is the call itself, on its way to another sandbox")]
     pub(crate) fn dispatch(&self, call: Call) -> Result<(), Call> {
         let mut offers = self.offers();
         let Some(slot) = offers.pop() else { return Err(call) };

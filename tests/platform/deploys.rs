@@ -312,7 +312,7 @@ async fn killed_during_a_deploy() {
         assert_eq!(detail["active"]["manifest"]["allow"]["env"]["WORD"], after.to_string());
         assert!(after == state || after == number, "{after} after {number}, before it was {state}");
         assert!(!ended.success() || after == number, "{number} was acknowledged, and {after} is there");
-        assert_eq!(leftovers(&data), [PathBuf::new(); 0], "in round {number}");
+        assert_eq!(leftovers(&data), Vec::<PathBuf>::new(), "in round {number}");
         state = after;
     }
     assert!(deploy(&platform, &write(100)).wait().unwrap().success());
@@ -336,7 +336,7 @@ async fn killed_during_an_upload() {
     stream.write_all(&component[..length / 2]).unwrap();
     drop(platform);
     let platform = Platform::start_in(&data, &[]);
-    assert_eq!(leftovers(&data), [PathBuf::new(); 0]);
+    assert_eq!(leftovers(&data), Vec::<PathBuf>::new());
     platform.deploy("upper", &guest("upper"), below("/upper"));
 }
 
@@ -377,7 +377,7 @@ async fn files_that_cannot_be_written() {
     assert!(refused(&large, &["code cache", "File too large"]).await);
     let large = padded(&guest("misbehave"), folder.path(), 5 << 20, "large");
     assert!(refused(&large, &["upload", "File too large"]).await);
-    assert_eq!(leftovers(&data), [PathBuf::new(); 0]);
+    assert_eq!(leftovers(&data), Vec::<PathBuf>::new());
 
     // Each fits, until the registry's file is as large as it may be.
     for number in 0.. {

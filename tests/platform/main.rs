@@ -2,6 +2,8 @@
 //! drives it by its command line and over HTTP. The guests of `functions/` and `tests/guests/` are what it runs; `make
 //! guests` builds them.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 mod bad_input;
 mod capabilities;
 mod cli;

@@ -1,5 +1,7 @@
 //! The admin plane and deploys, over its socket and against the real registry.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 mod platform;
 
 use bytes::Bytes;
@@ -382,7 +384,7 @@ async fn logs_are_followed_until_the_plane_stops() {
     let response = platform.send(request.body(Empty::new().boxed()).unwrap()).await;
     let mut body = response.into_body().into_data_stream();
     let mut seen = String::new();
-    while messages(&seen).len() < 1 {
+    while messages(&seen).is_empty() {
         seen.push_str(std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap());
     }
     print("a", "not asked for");
