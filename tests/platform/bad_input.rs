@@ -130,7 +130,7 @@ async fn components_that_are_none() {
             wat(
                 r#"(component (import "wasi:cli/nonsense@0.2.0" (instance)) (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
             ),
-            &["imports `wasi:cli/nonsense@0.2.0`"],
+            &["wasi:cli/run", "does not have export `run`"],
         ),
         (b"\x7fELF and what follows".to_vec(), &["machine code", ".cwasm", "deploy the `.wasm`"]),
         (fs::read(compiled).unwrap(), &["machine code", ".cwasm", "deploy the `.wasm`"]),
