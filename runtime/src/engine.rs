@@ -38,7 +38,7 @@ const TABLE_KEPT: usize = 8 << 10;
 pub(crate) const MAX_MEMORY: u64 = 4 << 30;
 
 /// An engine for components of WASI 0.2, or, with `concurrent`, of 0.3. Serving several calls in one store at once needs
-/// an event loop in that store; sandboxes of 0.2 serve one, and are a fifth faster without.
+/// an event loop in that store; sandboxes of 0.2 serve one and go without.
 pub(crate) fn new_engine(config: &RuntimeConfig, concurrent: bool) -> wasmtime::Result<Engine> {
     let sandboxes = config.sandboxes.get();
     let mut pool = PoolingAllocationConfig::new();
