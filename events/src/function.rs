@@ -141,12 +141,15 @@ pub enum Shape {
     Http03,
     /// Exports `wasi:cli/run@0.2.x`, or is a WASI preview 1 core module with `_start`.
     Command,
+    /// Exports `dunlin:function/handler@0.1.x`: takes events, typed.
+    Handler,
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http02 => "http 0.2",
+            Self::Handler => "handler",
             Self::Http03 => "http 0.3",
             Self::Command => "command",
         })

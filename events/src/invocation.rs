@@ -3,10 +3,10 @@
 //! What a guest does wrong is never a host error: it is a [`Failure`] with a reason. Its `Display` is for the operator and
 //! may quote the guest; what a caller of the function may see of it is decided by the gateway.
 
-use crate::units::ByteSize;
+use crate::{effects::Effects, units::ByteSize};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use uuid::{ContextV7, Timestamp, Uuid};
 
 /// The body of a request or response, streamed. Data and at most one frame of trailers; an error ends it.
@@ -41,12 +41,31 @@ impl FromStr for InvocationId {
 }
 
 /// What the caller of a function says about one invocation, beside the request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Invocation {
     pub id: InvocationId,
     /// Which of the platform's worker threads is asking, counted from 0. Reused sandboxes stay on the worker that made
     /// them: wasm that moves between threads costs a third of the throughput.
     pub worker: usize,
+    /// What it may do to state and topics. It has a sandbox for itself where its effects are those of one event.
+    pub effects: Effected,
+}
+
+/// Whose effects an invocation has.
+#[derive(Clone)]
+pub enum Effected {
+    /// Those of a function that was called: each happens at once, so calls that share a sandbox may share them.
+    Function(Arc<dyn Effects>),
+    /// Those of a run on an event: they are its own.
+    Event(Arc<dyn Effects>),
+}
+
+impl Effected {
+    pub fn effects(&self) -> &Arc<dyn Effects> {
+        match self {
+            Self::Function(effects) | Self::Event(effects) => effects,
+        }
+    }
 }
 
 /// Why an invocation came to nothing, or broke off.
@@ -84,6 +103,9 @@ pub enum Failure {
     /// The platform could not load the function's code or give it what its manifest allows. Not the guest's doing.
     #[error("it could not be started: {0}")]
     Start(String),
+    /// State or topics could not be read or written. Not the guest's doing: its run is ended, and may be repeated.
+    #[error("the platform's data could not be used: {0}")]
+    Unavailable(String),
 }
 
 impl Failure {
@@ -103,13 +125,14 @@ impl Failure {
             Self::ErrorAnswer(_) => "error-answer",
             Self::Exit { .. } => "exit",
             Self::Start(_) => "start",
+            Self::Unavailable(_) => "unavailable",
         }
     }
 
     /// Whether the same request may succeed a little later without anybody changing anything.
     pub const fn retryable(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::Exhausted(_) | Self::Start(_) => true,
+            Self::Busy { .. } | Self::Exhausted(_) | Self::Start(_) | Self::Unavailable(_) => true,
             Self::Time { .. }
             | Self::Cpu { .. }
             | Self::Memory { .. }

@@ -7,6 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod allow;
+pub mod consumers;
+pub mod effects;
+pub mod event;
 pub mod function;
 pub mod invocation;
 pub mod logs;
@@ -14,8 +17,11 @@ pub mod manifest;
 pub mod registry;
 pub mod runtime;
 pub mod secrets;
+pub mod state;
+pub mod topics;
 pub mod units;
 
+pub use event::Event;
 pub use function::{Component, Digest, FunctionName, Shape, Version};
 pub use invocation::{Body, Failure, Invocation, InvocationId};
 pub use manifest::Manifest;

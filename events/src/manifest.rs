@@ -9,6 +9,8 @@ use crate::{
     allow::HttpOrigin,
     function::FunctionName,
     secrets::SecretName,
+    state::BucketName,
+    topics::{Offset, TopicName, TopicPattern},
     units::{self, ByteSize},
 };
 use ipnet::IpNet;
@@ -31,6 +33,9 @@ pub struct Manifest {
     /// What makes the function run. Without any it runs only when called by `dunlin invoke`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
+    /// The topic its returned events go to. A function that returns events needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<TopicName>,
     /// What the function may touch. Nothing is reachable by default.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow: Allow,
@@ -41,6 +46,9 @@ pub struct Manifest {
     /// command, and 128 requests, 16 at once, for a WASI 0.3 component.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reuse: Option<Reuse>,
+    /// What becomes of an event the function fails on.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry: Retry,
 }
 
 /// One rule for when the function runs.
@@ -49,6 +57,151 @@ pub struct Manifest {
 pub enum Trigger {
     /// Run for HTTP requests.
     Http(HttpTrigger),
+    /// Run for the events of a topic.
+    Topic(Box<TopicTrigger>),
+}
+
+/// The events a function handles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopicTrigger {
+    /// The topic, or all that match: `orders`, `shop.*` (one part), `shop.**` (one or more).
+    pub name: TopicPattern,
+    /// Which of its events: a CEL expression over `event`, such as `event.type == "order.created" && event.data.total > 100`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Where a new consumer begins: `beginning`, `now`, `{ offset: 100 }` or `{ time: 2026-01-01T00:00:00Z }`. Default now.
+    /// It counts once, when the function first reads the topic; later deploys go on where the last one was.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub from: From,
+    /// What runs one after another: the events of one `partitionkey` (`key`, the default; events without one run in any
+    /// order), all (`strict`), or nothing (`none`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub order: Order,
+    /// Calls that run at once. Default 16, and never more than `limits.concurrency`.
+    #[serde(default = "sixteen", skip_serializing_if = "is_sixteen")]
+    pub concurrency: NonZeroU32,
+    /// Hand over several events in one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+}
+
+/// Where a new consumer begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum From {
+    /// With the oldest event the topic keeps.
+    Beginning,
+    /// With the next event.
+    #[default]
+    Now,
+    /// With the event of this offset.
+    Offset(Offset),
+    /// With the first event appended at this time (RFC 3339) or later.
+    #[serde(with = "time")]
+    #[schemars(with = "String")]
+    Time(std::time::SystemTime),
+}
+
+/// A point in time, as RFC 3339 writes it.
+mod time {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::SystemTime;
+
+    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_rfc3339_weak(&text).map_err(|_| {
+            serde::de::Error::custom(format_args!("`{text}` is not a time: write it in UTC, as `2026-01-01T00:00:00Z`"))
+        })
+    }
+}
+
+/// Which events of a topic run one after another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Those of the same `partitionkey`.
+    #[default]
+    Key,
+    /// None.
+    None,
+    /// All.
+    Strict,
+}
+
+/// Several events in one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// The most events of one call, up to 10,000.
+    pub size: NonZeroU32,
+    /// How long a call waits to be full. Default 0s: it takes what is there.
+    #[serde(default, with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub wait: Duration,
+}
+
+/// What becomes of an event a function fails on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// How often it is tried, the first time included. Default 5.
+    pub attempts: NonZeroU32,
+    /// The pause before the second attempt and the longest pause, as `200ms..1m`: it doubles each time, and varies by a
+    /// fifth. Default 200ms..1m.
+    pub backoff: Backoff,
+    /// How long it is tried, from the first failure on. No limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none", with = "units::optional_duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub max_age: Option<Duration>,
+    /// A topic that gets an event for each one given up. It is kept among the dead letters in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<TopicName>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: NonZeroU32::new(5).expect("5 is not 0"),
+            backoff: Backoff { first: Duration::from_millis(200), most: Duration::from_secs(60) },
+            max_age: None,
+            dead_letter: None,
+        }
+    }
+}
+
+/// The pauses between attempts: the first, and the longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    pub first: Duration,
+    pub most: Duration,
+}
+
+/// Why a text is no backoff.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a backoff: write the first pause and the longest, such as `200ms..1m`, the first not 0s")]
+pub struct InvalidBackoff(pub String);
+
+impl FromStr for Backoff {
+    type Err = InvalidBackoff;
+
+    fn from_str(text: &str) -> Result<Self, InvalidBackoff> {
+        let invalid = || InvalidBackoff(text.to_owned());
+        let (first, most) = text.split_once("..").ok_or_else(invalid)?;
+        let duration = |text: &str| humantime::parse_duration(text.trim()).map_err(|_| invalid());
+        let backoff = Self { first: duration(first)?, most: duration(most)? };
+        if backoff.first.is_zero() || backoff.most < backoff.first { Err(invalid()) } else { Ok(backoff) }
+    }
+}
+
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", humantime::format_duration(self.first), humantime::format_duration(self.most))
+    }
 }
 
 /// The HTTP requests a function answers.
@@ -111,6 +264,28 @@ pub struct Allow {
     /// Secrets, by name; each reaches the function as an environment variable. The platform knows their values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretName>,
+    /// State: `true` for a bucket of the function's own, or the names of the shared buckets it uses beside that one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub state: AllowState,
+    /// The topics it may publish to while it runs, beside `publish`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<TopicName>,
+}
+
+/// Which buckets of state a function may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "`true`, or a list of shared buckets such as `[carts]`")]
+pub enum AllowState {
+    /// Its own, or none.
+    Own(bool),
+    /// Its own and these.
+    Shared(Vec<BucketName>),
+}
+
+impl Default for AllowState {
+    fn default() -> Self {
+        Self::Own(false)
+    }
 }
 
 /// What one invocation may use. Sizes and durations carry their unit.
@@ -189,6 +364,14 @@ fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpN
 
     let networks = Vec::<Network>::deserialize(deserializer)?;
     Ok(networks.into_iter().map(|network| network.0).collect())
+}
+
+fn sixteen() -> NonZeroU32 {
+    NonZeroU32::new(16).expect("16 is not 0")
+}
+
+fn is_sixteen(value: &NonZeroU32) -> bool {
+    *value == sixteen()
 }
 
 fn one() -> NonZeroU32 {
@@ -367,6 +550,7 @@ pub(crate) use as_text;
 
 as_text!(RoutePath, "RoutePath", { "type": "string", "pattern": "^/", "examples": ["/invoices/{id}", "/files/{*path}"] });
 as_text!(HostPattern, "HostPattern", { "type": "string", "examples": ["api.example.com", "*.example.com"] });
+as_text!(Backoff, "Backoff", { "type": "string", "examples": ["200ms..1m"] });
 as_text!(EnvName, "EnvName", { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" });
 
 impl fmt::Display for RoutePath {
@@ -449,6 +633,22 @@ impl Manifest {
         for (index, trigger) in self.triggers.iter().enumerate() {
             if self.triggers[..index].contains(trigger) {
                 problems.push(Problem::new(format!("/triggers/{index}"), "this trigger is there twice"));
+                continue;
+            }
+            let Trigger::Topic(topic) = trigger else { continue };
+            let mut before = self.topic_triggers().take_while(|(other, _)| *other < index);
+            if let Some((other, _)) = before.find(|(_, other)| topic.name.overlaps(&other.name)) {
+                let message = format!("`{}` names topics that trigger {other} reads already", topic.name);
+                problems.push(
+                    Problem::new(format!("/triggers/{index}/topic/name"), message)
+                        .help("a function reads a topic once: join the two filters with `||`"),
+                );
+            }
+            if topic.batch.as_ref().is_some_and(|batch| batch.size.get() > 10_000) {
+                problems.push(
+                    Problem::new(format!("/triggers/{index}/topic/batch/size"), "a batch has 10000 events at most")
+                        .help("a smaller batch is as fast: 1000 is much already"),
+                );
             }
         }
         problems
@@ -456,9 +656,25 @@ impl Manifest {
 
     /// The HTTP triggers with their place in `triggers`.
     pub fn http_triggers(&self) -> impl Iterator<Item = (usize, &HttpTrigger)> {
-        self.triggers.iter().enumerate().map(|(index, trigger)| match trigger {
-            Trigger::Http(http) => (index, http),
+        self.triggers.iter().enumerate().filter_map(|(index, trigger)| match trigger {
+            Trigger::Http(http) => Some((index, http)),
+            Trigger::Topic(_) => None,
         })
+    }
+
+    /// The topic triggers with their place in `triggers`.
+    pub fn topic_triggers(&self) -> impl Iterator<Item = (usize, &TopicTrigger)> {
+        self.triggers.iter().enumerate().filter_map(|(index, trigger)| match trigger {
+            Trigger::Topic(topic) => Some((index, &**topic)),
+            Trigger::Http(_) => None,
+        })
+    }
+
+    /// The topics it names: those it reads, publishes to, and gives its dead letters to. Patterns are not among them.
+    pub fn topics(&self) -> impl Iterator<Item = TopicName> {
+        let read = self.topic_triggers().filter_map(|(_, topic)| topic.name.name());
+        let written = self.publish.iter().chain(&self.allow.publish).chain(&self.retry.dead_letter).cloned();
+        read.chain(written)
     }
 }
 
@@ -508,6 +724,30 @@ mod tests {
     fn unknown_keys_are_refused() {
         let error = serde_json::from_str::<Manifest>(r#"{"name":"a","component":"a.wasm","alow":{}}"#).unwrap_err();
         assert!(error.to_string().contains("unknown field `alow`"), "{error}");
+    }
+
+    #[test]
+    fn a_topic_is_read_once() {
+        let manifest: Manifest = serde_json::from_value(serde_json::json!({
+            "name": "a", "component": "a.wasm",
+            "triggers": [
+                { "topic": { "name": "shop.*", "from": { "offset": 5 }, "order": "none", "batch": { "size": 20_000 } } },
+                { "topic": { "name": "shop.orders", "from": "beginning" } },
+                { "topic": { "name": "payments", "from": { "time": "2026-01-01T00:00:00Z" } } },
+            ],
+            "publish": "events", "retry": { "attempts": 3, "backoff": "1s..10s", "dead_letter": "a.dead" },
+            "allow": { "state": ["carts"], "publish": ["audit"] },
+        }))
+        .unwrap();
+        let places: Vec<_> = manifest.problems().into_iter().map(|problem| problem.pointer).collect();
+        assert_eq!(places, ["/triggers/0/topic/batch/size", "/triggers/1/topic/name"]);
+        let topics: Vec<_> = manifest.topics().map(|topic| topic.to_string()).collect();
+        assert_eq!(topics, ["shop.orders", "payments", "events", "audit", "a.dead"]);
+        let written = serde_json::to_string(&manifest).unwrap();
+        assert_eq!(serde_json::from_str::<Manifest>(&written).unwrap(), manifest);
+        for bad in ["10s..1s", "0s..1s", "1s", "..", "1..2"] {
+            assert!(bad.parse::<Backoff>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use crate::{
     BoxFuture,
+    effects::{Delivery, Effects, Outcome},
     function::{Component, Digest, Version},
     invocation::{Body, Failure, Invocation},
     manifest::{Manifest, Problem},
@@ -53,6 +54,17 @@ pub trait Function: Send + Sync {
         invocation: Invocation,
     ) -> BoxFuture<'a, Result<Response<Body>, Failure>>;
 
+    /// Hands events to a function of the shape [`Shape::Handler`](crate::Shape::Handler): calls it with what `feed` has,
+    /// one call after another in one sandbox, until there is no more, the sandbox was used as often as `reuse` allows, or a
+    /// call failed. What is left in the feed then is for another `handle`.
+    ///
+    /// It waits for one of the function's places as `invoke` does, but not in the bounded queue: who hands out events waits
+    /// as long as it takes. An error means that no sandbox could be had and no call was made; a call that fails is told to
+    /// the feed. The limits of the manifest are those of each call.
+    ///
+    /// Cancel safe: dropping the future ends the sandbox, and the call under way is not told to the feed.
+    fn handle<'a>(&'a self, feed: Arc<dyn Feed>, invocation: Invocation) -> BoxFuture<'a, Result<(), Failure>>;
+
     /// Invocations that hold a place now, and that wait for one.
     fn load(&self) -> Load;
 }
@@ -80,12 +92,15 @@ pub enum CompileError {
     )]
     NoStart { exports: String },
     #[error(
-        "the component exports nothing Dunlin can call: it exports {exports}. a function exports `wasi:http/incoming-handler@0.2.x`, `wasi:http/handler@0.3.x` or `wasi:cli/run@0.2.x`"
+        "the component exports nothing Dunlin can call: it exports {exports}. a function exports `wasi:http/incoming-handler@0.2.x`, `wasi:http/handler@0.3.x`, `dunlin:function/handler@0.1.x` or `wasi:cli/run@0.2.x`"
     )]
     OtherWorld { exports: String },
     /// Linking found something the platform doesn't provide.
     #[error("the component imports `{import}`, which Dunlin does not provide: {reason}")]
     Import { import: String, reason: String },
+    /// What it is called through has another type than its name promises.
+    #[error("the component exports `{export}`, but not as the world defines it: {reason}")]
+    Export { export: String, reason: String },
     #[error("the component needs {what}, and the platform gives at most {most}")]
     TooDemanding { what: String, most: String },
     /// The platform failed, not the component: a full disk, for example. The same upload may succeed later.
@@ -97,4 +112,19 @@ impl CompileError {
     pub const fn retryable(&self) -> bool {
         matches!(self, Self::Cache(_))
     }
+}
+
+/// Where a sandbox gets events from, and where it puts what becomes of them.
+///
+/// One sandbox asks for one call's deliveries after another, so that starting it is paid for once. While a call runs, its
+/// effects go through [`Feed::effects`].
+pub trait Feed: Send + Sync {
+    /// The deliveries of the next call, at least one. `None` when there are none left: the sandbox ends.
+    fn next(&self) -> Option<Vec<Delivery>>;
+
+    /// How the call ended: an outcome for each delivery, in order, or why there are none.
+    fn ended(&self, outcomes: Result<Vec<Outcome>, Failure>);
+
+    /// What the call under way may do.
+    fn effects(&self) -> &dyn Effects;
 }
