@@ -3,18 +3,14 @@
 //! A component is kept once however many versions use it, and goes with the last of them. Manifests and what is known of a
 //! component are kept as JSON, the form in which their types promise to stay readable.
 
-use crate::{Failed, Stop, Store};
+use crate::{Failed, Stop, Store, int, json, now, text};
 use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Component, Digest, FunctionName, Manifest, Registry, Version,
     registry::{Deployed, NewVersion, RegistryError, Versions},
 };
-use rusqlite::{Connection, OptionalExtension, Row, types::Type};
-use serde::{Serialize, de::DeserializeOwned};
-use std::{
-    collections::{BTreeSet, HashSet},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use rusqlite::{Connection, OptionalExtension, Row};
+use std::collections::{BTreeSet, HashSet};
 
 /// A query for whole versions, with the conditions given; [`version`] reads its rows.
 macro_rules! select_versions {
@@ -170,8 +166,7 @@ fn rollback(connection: &Connection, name: &FunctionName, to: Option<u64>) -> Re
     let number = to.unwrap_or(active - 1);
     let version = connection
         .prepare_cached(select_versions!("WHERE f.name = ?1 AND v.number = ?2"))?
-        // No number of a version is beyond what SQLite can count to.
-        .query_row((name.as_str(), i64::try_from(number).unwrap_or(i64::MAX)), version)
+        .query_row((name.as_str(), int(number)), version)
         .optional()?
         .ok_or_else(|| {
             Stop::Refused(match to {
@@ -207,19 +202,4 @@ fn version(row: &Row<'_>) -> rusqlite::Result<Version> {
         manifest: json::<Manifest>(row, 2)?,
         component: json::<Component>(row, 3)?,
     })
-}
-
-fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text = row.get_ref(column)?.as_str()?;
-    serde_json::from_str(text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
-}
-
-fn text(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("manifests and components are maps of names to plain values")
-}
-
-/// Milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

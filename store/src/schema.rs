@@ -4,9 +4,9 @@
 //! has seen. A migration that was released never changes; a change to the schema is a new one at the end. They all run in
 //! one transaction, so a file is of one version or of another, never between.
 
-use crate::{OpenError, explain};
+use crate::{OpenError, checkpoint::BUSY, explain};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 /// `DUNL` in ASCII.
 const APPLICATION_ID: i64 = 0x44_55_4E_4C;
@@ -36,6 +36,101 @@ const MIGRATIONS: &[&str] = &[
         active   INTEGER NOT NULL,
         FOREIGN KEY (name, active) REFERENCES versions (function, number)
     ) STRICT, WITHOUT ROWID;",
+    // 2: topics, consumers and state.
+    //
+    // `events` and its indexes are made for appending. A row goes behind the last one (`seq`), and so does its entry in
+    // `events_by_offset`, as long as one topic is written; ids that count up per source keep their entries in `events_by_id`
+    // together, where random ones touch a page each. No foreign key from an event to its topic: a lookup for each event,
+    // when nothing but a program's error could break it.
+    "CREATE TABLE topics (
+        id          INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice: events of a removed topic go little by little
+        name        TEXT UNIQUE,                 -- NULL once it is removed, until its last event is gone
+        created_at  INTEGER NOT NULL,            -- milliseconds since the Unix epoch, as all times here
+        first       INTEGER NOT NULL DEFAULT 0,  -- offset of the oldest event kept
+        end         INTEGER NOT NULL DEFAULT 0,  -- offset of the next event
+        written     INTEGER NOT NULL DEFAULT 0,  -- bytes of all events it ever had
+        trimmed     INTEGER NOT NULL DEFAULT 0,  -- of these, bytes of those that are gone
+        appended_at INTEGER NOT NULL DEFAULT 0,  -- of the newest event
+        retention   TEXT NOT NULL DEFAULT '{}'   -- dunlin_events::topics::Retention as JSON
+    ) STRICT;
+
+    CREATE TABLE events (
+        seq         INTEGER PRIMARY KEY,
+        topic       INTEGER NOT NULL,            -- topics.id
+        offset      INTEGER NOT NULL,
+        appended_at INTEGER NOT NULL,            -- never less than that of the offset before
+        behind      INTEGER NOT NULL,            -- bytes of all events of the topic before this one
+        source      TEXT NOT NULL,
+        id          TEXT NOT NULL,
+        event       TEXT NOT NULL                -- the whole event in the JSON format of CloudEvents; the last column
+    ) STRICT;
+    CREATE UNIQUE INDEX events_by_offset ON events (topic, offset);
+    CREATE UNIQUE INDEX events_by_id ON events (topic, source, id);
+
+    -- For people: what is in the file, for any SQLite tool.
+    CREATE VIEW event_history AS
+        SELECT t.name AS topic, e.offset, e.appended_at, e.id, e.source, e.event ->> '$.type' AS type,
+               e.event ->> '$.subject' AS subject, e.event ->> '$.time' AS time, e.event
+        FROM events e JOIN topics t ON t.id = e.topic WHERE t.name IS NOT NULL;
+
+    CREATE TABLE consumers (
+        id       INTEGER PRIMARY KEY,
+        function TEXT NOT NULL,
+        topic    INTEGER NOT NULL REFERENCES topics (id),
+        position INTEGER NOT NULL,               -- every offset before it is settled
+        ahead    TEXT NOT NULL DEFAULT '[]',     -- settled beyond it: [[from, to], ...] as JSON, `to` not included
+        UNIQUE (function, topic)
+    ) STRICT;
+    CREATE INDEX consumers_by_topic ON consumers (topic);
+
+    CREATE TABLE parked (
+        consumer  INTEGER NOT NULL REFERENCES consumers (id) ON DELETE CASCADE,
+        offset    INTEGER NOT NULL,
+        head      INTEGER NOT NULL,              -- 1: the first of its key, or without a key
+        key       TEXT,
+        attempts  INTEGER NOT NULL,
+        due       INTEGER,
+        failed_at INTEGER,
+        error     TEXT NOT NULL,
+        event     TEXT                           -- where the topic doesn't hold it (any more)
+    ) STRICT;
+    CREATE UNIQUE INDEX parked_by_offset ON parked (consumer, offset);
+    CREATE INDEX parked_by_key ON parked (consumer, key, offset) WHERE key IS NOT NULL;
+    CREATE INDEX parked_by_due ON parked (consumer, due, offset) WHERE head = 1;
+    -- What keeps a topic from being trimmed.
+    CREATE INDEX parked_in_topic ON parked (consumer, offset) WHERE event IS NULL;
+
+    CREATE TABLE dead_letters (
+        number    INTEGER PRIMARY KEY AUTOINCREMENT,
+        function  TEXT NOT NULL,
+        topic     TEXT NOT NULL,
+        topic_id  INTEGER NOT NULL,              -- topics.id: a topic made anew under the name is another one
+        offset    INTEGER NOT NULL,
+        key       TEXT,
+        attempts  INTEGER NOT NULL,
+        failed_at INTEGER NOT NULL,
+        reason    TEXT NOT NULL,
+        error     TEXT NOT NULL,
+        event     TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX dead_letters_by_consumer ON dead_letters (function, topic);
+    CREATE INDEX dead_letters_by_topic ON dead_letters (topic);
+
+    -- With a rowid: overwriting a value, the most frequent change, then leaves the index alone, and large values don't
+    -- stand between the keys.
+    CREATE TABLE state (
+        id       INTEGER PRIMARY KEY,
+        bucket   TEXT NOT NULL,                  -- function:NAME or shared:NAME
+        key      TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        value    BLOB NOT NULL                   -- the last column
+    ) STRICT;
+    CREATE UNIQUE INDEX state_by_key ON state (bucket, key);
+
+    CREATE TABLE revisions (
+        last INTEGER NOT NULL                    -- the last revision given; it only grows
+    ) STRICT;
+    INSERT INTO revisions VALUES (0);",
 ];
 
 /// Opens the file for writing, and brings it to the newest schema.
@@ -54,6 +149,14 @@ pub(crate) fn open(file: &Path) -> Result<Connection, OpenError> {
         )));
     }
     migrate(&mut connection).map_err(unavailable)?;
+    probe(&connection).map_err(unavailable)?;
+    Ok(connection)
+}
+
+/// Opens the file for checkpoints.
+pub(crate) fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "full")?;
     Ok(connection)
 }
 
@@ -66,7 +169,11 @@ fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     // A connection is used by one thread at a time, so SQLite's own mutex is not needed.
     let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // People look into the file with other tools, which may hold a lock for a moment.
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY)?;
+    // More than there are statements in this crate: none is compiled twice.
+    connection.set_prepared_statement_cache_capacity(128);
+    // A disk that fails under a mapped file is a signal that ends the process; under a read it is an error.
+    connection.pragma_update(None, "mmap_size", 0)?;
     Ok(connection)
 }
 
@@ -90,10 +197,27 @@ fn set_up(connection: &Connection) -> rusqlite::Result<String> {
     // A commit returns when it is on disk. In WAL mode the weaker NORMAL would lose the last commits with the power.
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // One large deploy must not leave a log of its size behind for ever.
-    connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
+    // One large deploy must not leave a log of its size behind for ever. Below this the file keeps its size, and a commit
+    // that only overwrites it costs no change to the file system's tables.
+    connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))?;
+    // Not inside a commit: see `checkpoint`.
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+    // 32 MiB: the upper pages of all indexes and the pages being written, for each of some thousand keys that are.
+    connection.pragma_update(None, "cache_size", -(32 << 10))?;
     // Readers go on while the writer writes.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+}
+
+/// Looks at the ends of every table. Damage elsewhere is met when it is read (a look at every page would take minutes for a
+/// large file), but a file that was cut short, or overwritten from its beginning, is not opened to be written to.
+fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    let tables: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for table in tables {
+        connection.prepare(&format!("SELECT * FROM \"{table}\" LIMIT 1"))?.exists([])?;
+    }
+    connection.prepare("SELECT * FROM events ORDER BY seq DESC LIMIT 1")?.exists([])?;
+    Ok(())
 }
 
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {

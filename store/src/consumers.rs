@@ -1,0 +1,350 @@
+//! Consumers: positions, and the transaction that moves them together with what a run did.
+//!
+//! A commit first looks at all that could speak against it, and then writes: one that is refused has written nothing, so
+//! it costs the changes it is made with nothing either (see `writer`).
+
+use crate::{
+    Failed, Stop, Store, dead_letters, int, json, now, parked, parsed,
+    settled::Settled,
+    state, text,
+    topics::{Appends, Encoded, Log},
+};
+use bytes::Bytes;
+use dunlin_events::{
+    BoxFuture, FunctionName,
+    consumers::{
+        Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Parked, Progress,
+        Settlement, Start,
+    },
+    state::{Key, Revision},
+    topics::{Offset, TopicName},
+};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+/// Parked events that are read on the async thread.
+const LOOK: usize = 64;
+
+type Result<T, E = Stop<CommitError>> = std::result::Result<T, E>;
+
+impl Consumers for Store {
+    fn open(&self, name: &ConsumerName, start: Start) -> BoxFuture<'_, Result<Progress, CommitError>> {
+        let name = name.clone();
+        Box::pin(async move { Ok(self.write(move |connection| open(connection, &name, start)).await?) })
+    }
+
+    fn consumers(&self) -> BoxFuture<'_, Result<Vec<ConsumerState>, CommitError>> {
+        Box::pin(async { Ok(self.read(list).await?) })
+    }
+
+    fn forget(&self, function: &FunctionName) -> BoxFuture<'_, Result<(), CommitError>> {
+        let function = function.clone();
+        Box::pin(async move {
+            let forget = self.write(move |connection| {
+                // With what they parked.
+                connection.prepare_cached("DELETE FROM consumers WHERE function = ?1")?.execute([function.as_str()])?;
+                Ok(())
+            });
+            Ok(forget.await?)
+        })
+    }
+
+    fn seek(&self, name: &ConsumerName, to: Start) -> BoxFuture<'_, Result<Progress, CommitError>> {
+        let name = name.clone();
+        Box::pin(async move { Ok(self.write(move |connection| seek(connection, &name, to)).await?) })
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), CommitError>> {
+        let ends = self.ends.clone();
+        Box::pin(async move {
+            let commit = Run::from(commit);
+            let room = self.writer.room(commit.weight()).await;
+            let then = move |reached: &Vec<_>| ends.reached(reached);
+            self.write_then(room, move |connection| commit.make(connection, now()), then).await?;
+            Ok(())
+        })
+    }
+
+    fn due(
+        &self,
+        name: &ConsumerName,
+        now: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<(Vec<Parked>, Option<u64>), CommitError>> {
+        let name = name.clone();
+        Box::pin(async move {
+            let due = move |connection: &Connection| {
+                let transaction = connection.unchecked_transaction()?;
+                let consumer = found(&transaction, &name)?;
+                Ok(parked::due(&transaction, consumer.id, now, limit)?)
+            };
+            Ok(if limit <= LOOK { self.look(due).await? } else { self.read(due).await? })
+        })
+    }
+
+    fn parked(
+        &self,
+        name: &ConsumerName,
+        from: Offset,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Parked>, CommitError>> {
+        let name = name.clone();
+        Box::pin(async move {
+            let list = move |connection: &Connection| {
+                let transaction = connection.unchecked_transaction()?;
+                let consumer = found(&transaction, &name)?;
+                Ok(parked::list(&transaction, consumer.id, from, limit)?)
+            };
+            Ok(if limit <= LOOK { self.look(list).await? } else { self.read(list).await? })
+        })
+    }
+
+    fn parked_keys(&self, name: &ConsumerName) -> BoxFuture<'_, Result<Vec<String>, CommitError>> {
+        let name = name.clone();
+        Box::pin(async move {
+            let keys = self.read(move |connection| {
+                let transaction = connection.unchecked_transaction()?;
+                let consumer = found(&transaction, &name)?;
+                Ok(parked::keys(&transaction, consumer.id)?)
+            });
+            Ok(keys.await?)
+        })
+    }
+
+    fn dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<DeadLetter>, CommitError>> {
+        Box::pin(async move {
+            let list = self.read(move |connection| Ok(dead_letters::list(connection, &filter, before, limit)?));
+            Ok(list.await?)
+        })
+    }
+
+    fn redrive(
+        &self,
+        filter: DeadLetterFilter,
+        now: u64,
+    ) -> BoxFuture<'_, Result<(Vec<ConsumerName>, u64), CommitError>> {
+        Box::pin(async move {
+            Ok(self.write(move |connection| Ok(dead_letters::redrive(connection, &filter, now)?)).await?)
+        })
+    }
+
+    fn drop_dead_letters(&self, filter: DeadLetterFilter) -> BoxFuture<'_, Result<u64, CommitError>> {
+        Box::pin(async move { Ok(self.write(move |connection| Ok(dead_letters::delete(connection, &filter)?)).await?) })
+    }
+}
+
+impl From<Failed<CommitError>> for CommitError {
+    fn from(failed: Failed<CommitError>) -> Self {
+        match failed {
+            Failed::Refused(error) => error,
+            Failed::Unavailable(reason) => Self::Unavailable(reason),
+        }
+    }
+}
+
+/// A consumer's row, and its topic's numbers.
+pub(crate) struct Consumer {
+    pub(crate) id: i64,
+    pub(crate) log: Log,
+    pub(crate) settled: Settled,
+}
+
+impl Consumer {
+    pub(crate) fn find(connection: &Connection, name: &ConsumerName) -> rusqlite::Result<Option<Self>> {
+        match Log::find(connection, &name.topic)? {
+            Some(log) => Self::of(connection, log, &name.function),
+            None => Ok(None),
+        }
+    }
+
+    fn of(connection: &Connection, log: Log, function: &FunctionName) -> rusqlite::Result<Option<Self>> {
+        connection
+            .prepare_cached("SELECT position, ahead, id FROM consumers WHERE function = ?1 AND topic = ?2")?
+            .query_row((function.as_str(), log.id), |row| Ok(Self { log, settled: settled(row, 0)?, id: row.get(2)? }))
+            .optional()
+    }
+
+    pub(crate) fn save(&self, connection: &Connection) -> rusqlite::Result<()> {
+        save(connection, self.id, &self.settled)
+    }
+
+    fn progress(self, connection: &Connection) -> rusqlite::Result<Progress> {
+        let Settled { position, ahead } = self.settled;
+        Ok(Progress { position, ahead, parked: parked::count(connection, self.id)? })
+    }
+}
+
+fn found(connection: &Connection, name: &ConsumerName) -> Result<Consumer> {
+    let Some(log) = Log::find(connection, &name.topic)? else {
+        return Err(Stop::Refused(CommitError::NoTopic(name.topic.clone())));
+    };
+    Consumer::of(connection, log, &name.function)?.ok_or_else(|| Stop::Refused(CommitError::NoConsumer(name.clone())))
+}
+
+/// Reads `position` and, in the column after it, `ahead`.
+fn settled(row: &Row<'_>, column: usize) -> rusqlite::Result<Settled> {
+    let ahead = match row.get_ref(column + 1)?.as_str()? {
+        "[]" => Vec::new(), // as it is most of the time
+        _ => json(row, column + 1)?,
+    };
+    Ok(Settled { position: row.get(column)?, ahead })
+}
+
+fn save(connection: &Connection, consumer: i64, settled: &Settled) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE consumers SET position = ?2, ahead = ?3 WHERE id = ?1")?.execute((
+        consumer,
+        int(settled.position),
+        text(&settled.ahead),
+    ))?;
+    Ok(())
+}
+
+/// Where a consumer that begins so begins.
+fn begin(connection: &Connection, log: &Log, start: Start) -> rusqlite::Result<Settled> {
+    let position = match start {
+        Start::Beginning => log.first,
+        Start::Now => log.end,
+        Start::Offset(offset) => offset.clamp(log.first, log.end),
+        Start::Time(time) => log.offset_at(connection, time)?,
+    };
+    Ok(Settled { position, ahead: Vec::new() })
+}
+
+fn open(connection: &Connection, name: &ConsumerName, start: Start) -> Result<Progress> {
+    let Some(log) = Log::find(connection, &name.topic)? else {
+        return Err(Stop::Refused(CommitError::NoTopic(name.topic.clone())));
+    };
+    if let Some(consumer) = Consumer::of(connection, log, &name.function)? {
+        return Ok(consumer.progress(connection)?);
+    }
+    let Settled { position, ahead } = begin(connection, &log, start)?;
+    connection.prepare_cached("INSERT INTO consumers (function, topic, position) VALUES (?1, ?2, ?3)")?.execute((
+        name.function.as_str(),
+        log.id,
+        int(position),
+    ))?;
+    Ok(Progress { position, ahead, parked: 0 })
+}
+
+fn seek(connection: &Connection, name: &ConsumerName, to: Start) -> Result<Progress> {
+    let mut consumer = found(connection, name)?;
+    consumer.settled = begin(connection, &consumer.log, to)?;
+    parked::forget(connection, consumer.id)?;
+    consumer.save(connection)?;
+    Ok(consumer.progress(connection)?)
+}
+
+fn list(connection: &Connection) -> Result<Vec<ConsumerState>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT c.function, t.name, c.position, c.ahead, t.end,
+            (SELECT count(*) FROM parked p WHERE p.consumer = c.id),
+            (SELECT count(*) FROM dead_letters d WHERE d.function = c.function AND d.topic = t.name)
+         FROM consumers c JOIN topics t ON t.id = c.topic ORDER BY c.function, t.name",
+    )?;
+    let consumers = statement.query_map([], |row| {
+        let Settled { position, ahead } = settled(row, 2)?;
+        Ok(ConsumerState {
+            name: ConsumerName { function: parsed(row, 0)?, topic: parsed(row, 1)? },
+            progress: Progress { position, ahead, parked: row.get(5)? },
+            end: row.get(4)?,
+            dead: row.get(6)?,
+        })
+    })?;
+    Ok(consumers.collect::<Result<_, _>>()?)
+}
+
+/// Moves the consumers of a topic on to an offset, for what is before it is gone.
+pub(crate) fn skip(connection: &Connection, topic: i64, to: Offset) -> rusqlite::Result<()> {
+    let behind: Vec<(i64, Settled)> = connection
+        .prepare_cached("SELECT id, position, ahead FROM consumers WHERE topic = ?1 AND position < ?2")?
+        .query_map((topic, int(to)), |row| Ok((row.get(0)?, settled(row, 1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (consumer, mut settled) in behind {
+        settled.advance(to);
+        save(connection, consumer, &settled)?;
+    }
+    Ok(())
+}
+
+/// A commit, with its outputs as they will be written.
+struct Run {
+    consumer: ConsumerName,
+    settled: Vec<(Offset, Settlement)>,
+    outputs: Vec<(TopicName, Encoded)>,
+    reads: Vec<(Key, Revision)>,
+    writes: Vec<(Key, Option<Bytes>)>,
+}
+
+impl From<Commit> for Run {
+    fn from(commit: Commit) -> Self {
+        let Commit { consumer, settled, outputs, reads, writes } = commit;
+        let outputs = outputs.into_iter().map(|(topic, event)| (topic, event.into())).collect();
+        Self { consumer, settled, outputs, reads, writes }
+    }
+}
+
+impl Run {
+    /// What it takes of the writer's queue.
+    fn weight(&self) -> usize {
+        let settled = self.settled.iter().map(|(_, settlement)| match settlement {
+            Settlement::Done => 0,
+            Settlement::Parked(parked) => parked.error.len() + parked.event.as_ref().map_or(0, |event| event.size()),
+            Settlement::Dead(letter) => letter.error.len() + letter.event.size(),
+        });
+        let outputs = self.outputs.iter().map(|(_, event)| event.weight());
+        settled.chain(outputs).sum::<usize>() + state::weight(&self.writes)
+    }
+
+    /// Answers with the new ends of the topics it appended to.
+    fn make(&self, connection: &Connection, now: u64) -> Result<Vec<(TopicName, Offset)>> {
+        let Self { consumer: name, settled, outputs, reads, writes } = self;
+        // Nothing is written before everything that can be refused is through.
+        let mut consumer = found(connection, name)?;
+        if let Some(key) = state::changed(connection, reads)? {
+            return Err(Stop::Refused(CommitError::Conflict { key }));
+        }
+        let before = consumer.settled.clone();
+        for (offset, _) in settled {
+            if *offset >= consumer.log.end {
+                return Err(Stop::Refused(CommitError::NoConsumer(name.clone())));
+            }
+            if !consumer.settled.contains(*offset) {
+                consumer.settled.insert(*offset);
+            } else if !(before.contains(*offset) && parked::is_parked(connection, consumer.id, *offset)?) {
+                return Err(Stop::Refused(CommitError::Settled { topic: name.topic.clone(), offset: *offset }));
+            }
+        }
+        let mut appends = Appends::new(connection, now)?;
+        let mut topics = Vec::with_capacity(outputs.len());
+        for (topic, _) in outputs {
+            let found = appends.topic(topic)?;
+            topics.push(found.ok_or_else(|| Stop::Refused(CommitError::NoTopic(topic.clone())))?);
+        }
+
+        for (topic, (_, event)) in topics.into_iter().zip(outputs) {
+            appends.append(topic, event)?;
+        }
+        for (offset, settlement) in settled {
+            let was_settled = before.contains(*offset);
+            match settlement {
+                Settlement::Parked(parked) => parked::park(connection, consumer.id, *offset, parked)?,
+                Settlement::Done | Settlement::Dead(_) if was_settled => {
+                    parked::unpark(connection, consumer.id, *offset)?;
+                }
+                Settlement::Done | Settlement::Dead(_) => {}
+            }
+            if let Settlement::Dead(letter) = settlement {
+                dead_letters::insert(connection, name, consumer.log.id, *offset, letter)?;
+            }
+        }
+        if consumer.settled != before {
+            consumer.save(connection)?;
+        }
+        state::write(connection, writes)?;
+        Ok(appends.save()?)
+    }
+}
