@@ -11,7 +11,7 @@
 
 use crate::output::Log;
 use bytes::Bytes;
-use dunlin_events::{Body, Failure, InvocationId, units::ByteSize};
+use dunlin_events::{Body, Failure, InvocationId, invocation::Effected, units::ByteSize};
 use futures_util::task::AtomicWaker;
 use http::{Request, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
@@ -32,6 +32,20 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 pub(crate) type Answer = Result<Response<Body>, Failure>;
 
+/// Who waits for what a sandbox does, as those see them who drive it.
+pub(crate) trait Caller: Send + Sync {
+    /// Wakes the sandbox's driver when something of this changes.
+    fn watch(&self, cx: &Context<'_>);
+
+    /// Nobody waits any more.
+    fn abandon(&self);
+
+    fn abandoned(&self) -> bool;
+
+    /// The sandbox failed, during a call or in what the guest does after it.
+    fn fail_late(&self, failure: &Failure, log: &Log);
+}
+
 /// A request on its way into a sandbox.
 pub(crate) struct Call {
     pub(crate) request: Request<WasiBody>,
@@ -40,6 +54,19 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
     /// Its place among the function's `limits.concurrency`.
     pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) effects: Effected,
+}
+
+impl Call {
+    /// Whether it may share its sandbox with other calls, at the same time or after it.
+    pub(crate) fn sociable(&self) -> bool {
+        match self.effects {
+            Effected::Function(_) => true,
+            // What a sandbox does can't be told apart by call, not even by when it happens: a guest may go on after its
+            // answer. So what is committed for one event needs a sandbox for itself.
+            Effected::Event(_) => false,
+        }
+    }
 }
 
 /// How an invocation ends.
@@ -97,16 +124,6 @@ impl Fate {
         }
     }
 
-    /// It failed, or what the guest did after its answer did. The caller may have all it needs by then, so that nobody
-    /// but the log would ever hear of it.
-    pub(crate) fn fail_late(&self, failure: &Failure, log: &Log) {
-        if self.answered() && self.ended.load(SeqCst) {
-            log.platform(Some(self.id), format!("after its answer {failure}"));
-        } else {
-            self.fail(failure.clone());
-        }
-    }
-
     /// The guest answered.
     pub(crate) fn respond(self: &Arc<Self>, response: Response<WasiBody>, limit: ByteSize) {
         // The guest saw a request that was cut off, so what it says of it counts for nothing.
@@ -135,16 +152,6 @@ impl Fate {
         self.server.wake();
     }
 
-    /// Its caller is gone.
-    pub(crate) fn abandon(&self) {
-        self.abandoned.store(true, SeqCst);
-        self.end();
-    }
-
-    pub(crate) fn abandoned(&self) -> bool {
-        self.abandoned.load(SeqCst)
-    }
-
     /// Waits until the response's body has ended.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.ended.load(SeqCst) {
@@ -153,10 +160,30 @@ impl Fate {
         self.server.register(cx.waker());
         if self.ended.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
     }
+}
 
-    /// Wakes the sandbox's driver when the caller goes away or the body ends.
-    pub(crate) fn watch(&self, cx: &Context<'_>) {
+impl Caller for Fate {
+    /// It is woken when the caller goes away or the body ends.
+    fn watch(&self, cx: &Context<'_>) {
         self.driver.register(cx.waker());
+    }
+
+    fn abandon(&self) {
+        self.abandoned.store(true, SeqCst);
+        self.end();
+    }
+
+    fn abandoned(&self) -> bool {
+        self.abandoned.load(SeqCst)
+    }
+
+    /// The caller may have all it needs by then, so that nobody but the log would ever hear of it.
+    fn fail_late(&self, failure: &Failure, log: &Log) {
+        if self.answered() && self.ended.load(SeqCst) {
+            log.platform(Some(self.id), format!("after its answer {failure}"));
+        } else {
+            self.fail(failure.clone());
+        }
     }
 }
 

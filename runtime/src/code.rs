@@ -10,7 +10,7 @@
 //! Its files are native code that the platform will run. So the folder belongs to the platform's user alone (0700), files
 //! come to be whole or not at all (written aside, fsync'd, renamed), and nothing uploaded is ever put there as it is.
 
-use crate::{component, host::Host, sandbox::HandlerPre};
+use crate::{bindings::function::FunctionPre, component, host::Host, sandbox::HandlerPre};
 use dunlin_events::{Digest, Shape, runtime::CompileError};
 use std::{
     collections::{HashMap, HashSet},
@@ -39,18 +39,28 @@ pub(crate) struct Code {
 pub(crate) enum Entry {
     Http(HandlerPre),
     Command(CommandPre<Host>),
+    Handler(FunctionPre<Host>),
+}
+
+/// Why a component that validates does not link.
+pub(crate) enum LinkError {
+    /// It imports what isn't there.
+    Import(wasmtime::Error),
+    /// What it is called through is not what its name promises.
+    Export(wasmtime::Error),
 }
 
 impl Code {
     /// Links a component against what the platform offers.
-    pub(crate) fn link(component: &Component, linker: &Linker<Host>, shape: Shape) -> wasmtime::Result<Self> {
-        let pre = linker.instantiate_pre(component)?;
+    pub(crate) fn link(component: &Component, linker: &Linker<Host>, shape: Shape) -> Result<Self, LinkError> {
+        let pre = linker.instantiate_pre(component).map_err(LinkError::Import)?;
         let entry = match shape {
-            Shape::Http02 => Entry::Http(HandlerPre::P2(p2::bindings::ProxyPre::new(pre)?)),
-            Shape::Http03 => Entry::Http(HandlerPre::P3(p3::bindings::ServicePre::new(pre)?)),
-            Shape::Command => Entry::Command(CommandPre::new(pre)?),
+            Shape::Http02 => p2::bindings::ProxyPre::new(pre).map(HandlerPre::P2).map(Entry::Http),
+            Shape::Http03 => p3::bindings::ServicePre::new(pre).map(HandlerPre::P3).map(Entry::Http),
+            Shape::Command => CommandPre::new(pre).map(Entry::Command),
+            Shape::Handler => FunctionPre::new(pre).map(Entry::Handler),
         };
-        Ok(Self { entry })
+        Ok(Self { entry: entry.map_err(LinkError::Export)? })
     }
 }
 
@@ -134,7 +144,8 @@ impl Cache {
             return Ok(code);
         }
         let component = self.deserialize(linker.engine(), digest)?;
-        let code = Arc::new(Code::link(&component, linker, shape)?);
+        let linked = Code::link(&component, linker, shape);
+        let code = Arc::new(linked.map_err(|(LinkError::Import(error) | LinkError::Export(error))| error)?);
         let mut mapped = self.mapped();
         mapped.retain(|_, code| code.strong_count() > 0);
         mapped.insert(digest, Arc::downgrade(&code));

@@ -5,7 +5,8 @@
 //! arrives as RFC 3875 (CGI) has it: the body on stdin, method, path, query and headers in the environment.
 
 use crate::{
-    call::{Call, Fate},
+    access::Account,
+    call::{Call, Caller, Fate},
     function::Loaded,
     host::{Host, Stdio},
     output::Output,
@@ -43,7 +44,7 @@ pub(crate) async fn run(
     exceeded: Arc<AtomicBool>,
 ) -> wasmtime::Result<()> {
     let policy = &loaded.policy;
-    ward.begin(call.deadline, &call.fate, policy.limits.cpu);
+    ward.begin(call.deadline, Arc::clone(&call.fate) as Arc<dyn Caller>, policy.limits.cpu);
     output.begin(Some(call.fate.id), policy.limits.log.bytes(), true);
     let trace = call.request.headers().get("traceparent").cloned();
     let (parts, body) = call.request.into_parts();
@@ -55,6 +56,7 @@ pub(crate) async fn run(
         stdout: AsyncStdoutStream::new(HELD, stdout),
     };
     let mut store = Host::command_store(loaded.engine(), loaded.surroundings(), output, exceeded, stdio);
+    store.data_mut().begin(Account::of(&call.effects), true);
     store.data_mut().outgoing.begin(policy.limits.http_requests, trace, true);
 
     let (exit, exited) = tokio::sync::oneshot::channel();

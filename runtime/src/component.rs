@@ -1,24 +1,39 @@
 //! What an upload is: recognised by its bytes and its exports, refused with the reason when it is nothing Dunlin can call.
 
-use crate::engine::{MAX_MEMORY, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS, TABLES_PER_COMPONENT};
+use crate::{
+    code::LinkError,
+    engine::{MAX_MEMORY, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS, TABLES_PER_COMPONENT},
+};
 use bytes::Bytes;
 use dunlin_events::{Shape, runtime::CompileError};
-use std::borrow::Cow;
 use wasmparser::{Encoding, ExternalKind, Parser, Payload, Validator, WasmFeatures};
 
 /// Part of the code cache's name: another adapter makes other code of the same module.
 pub(crate) const ADAPTER_VERSION: &str = "wasi-preview1-component-adapter-provider 48";
 
-/// Interfaces the platform offers, without their version.
-const OFFERED: [&str; 7] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-const OFFERED_IN_WORDS: &str = "it offers the interfaces of WASI 0.2 and 0.3: wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:io, wasi:random and wasi:sockets";
+/// Packages whose interfaces the platform offers, and in which versions: all that begin so where it ends with a dot.
+const OFFERED: [(&str, &[&str]); 10] = [
+    ("wasi:cli/", &WASI),
+    ("wasi:clocks/", &WASI),
+    ("wasi:filesystem/", &WASI),
+    ("wasi:http/", &WASI),
+    ("wasi:io/", &WASI),
+    ("wasi:random/", &WASI),
+    ("wasi:sockets/", &WASI),
+    ("wasi:keyvalue/", &["0.2.0-draft", "0.2.0-draft2"]),
+    ("wasi:config/", &["0.2.0-rc.1"]),
+    ("dunlin:function/", &["0.1."]),
+];
+const WASI: [&str; 2] = ["0.2.", "0.3."];
+const OFFERED_IN_WORDS: &str = "it offers the interfaces of WASI 0.2 and 0.3 (wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:io, wasi:random and wasi:sockets), wasi:keyvalue@0.2.0-draft2, wasi:config@0.2.0-rc.1 and its own dunlin:function@0.1.x";
 
 /// An upload that has been looked at.
 pub(crate) struct Inspected {
     /// The component: the upload itself, or what was made of a core module.
     pub(crate) bytes: Bytes,
     pub(crate) shape: Shape,
+    /// The export it is called through.
+    pub(crate) export: String,
     pub(crate) imports: Vec<String>,
 }
 
@@ -36,15 +51,19 @@ pub(crate) fn inspect(upload: &Bytes) -> Result<Inspected, CompileError> {
         (Encoding::Module, _, exports) => Bytes::from(componentize(upload, &exports)?),
     };
     let (_, imports, exports) = names(&bytes)?;
-    let shape = recognise(&exports)?;
-    for import in &imports {
-        let known = OFFERED.iter().any(|offered| import.starts_with(offered));
-        let version = import.split_once('@').map_or("", |(_, version)| version);
-        if !known || !(version.starts_with("0.2.") || version.starts_with("0.3.")) {
-            return Err(CompileError::Import { import: import.clone(), reason: OFFERED_IN_WORDS.into() });
-        }
+    let (shape, export) = recognise(&exports)?;
+    if let Some(import) = imports.iter().find(|import| !is_offered(import)) {
+        return Err(CompileError::Import { import: import.clone(), reason: OFFERED_IN_WORDS.into() });
     }
-    Ok(Inspected { bytes, shape, imports })
+    Ok(Inspected { bytes, shape, export: export.to_owned(), imports })
+}
+
+fn is_offered(import: &str) -> bool {
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    OFFERED.iter().any(|(package, versions)| {
+        let matches = |offered: &&str| version == *offered || offered.ends_with('.') && version.starts_with(offered);
+        interface.starts_with(package) && versions.iter().any(matches)
+    })
 }
 
 fn describe_start(bytes: &[u8]) -> String {
@@ -97,21 +116,25 @@ fn names(bytes: &[u8]) -> Result<(Encoding, Vec<String>, Vec<String>), CompileEr
     Ok((kind, imports, exports))
 }
 
-fn recognise(exports: &[String]) -> Result<Shape, CompileError> {
-    let has = |name: &str, version: &str| {
-        exports.iter().any(|export| {
-            export.split_once('@').is_some_and(|(export, found)| export == name && found.starts_with(version))
+/// What a component is called through. Where it exports several of these, the first counts. The typed one comes first
+/// since the manifest can tell then what is amiss: an HTTP trigger is refused, and nobody wonders why `handle` isn't called.
+const SHAPES: [(Shape, &str, &str); 4] = [
+    (Shape::Handler, "dunlin:function/handler", "0.1."),
+    (Shape::Http03, "wasi:http/handler", "0.3."),
+    (Shape::Http02, "wasi:http/incoming-handler", "0.2."),
+    (Shape::Command, "wasi:cli/run", "0.2."),
+];
+
+fn recognise(exports: &[String]) -> Result<(Shape, &str), CompileError> {
+    let find = |interface: &str, version: &str| {
+        exports.iter().find(|export| {
+            export.split_once('@').is_some_and(|(export, found)| export == interface && found.starts_with(version))
         })
     };
-    if has("wasi:http/handler", "0.3.") {
-        Ok(Shape::Http03)
-    } else if has("wasi:http/incoming-handler", "0.2.") {
-        Ok(Shape::Http02)
-    } else if has("wasi:cli/run", "0.2.") {
-        Ok(Shape::Command)
-    } else {
-        Err(CompileError::OtherWorld { exports: list(exports) })
-    }
+    SHAPES
+        .iter()
+        .find_map(|(shape, interface, version)| Some((*shape, find(interface, version)?.as_str())))
+        .ok_or_else(|| CompileError::OtherWorld { exports: list(exports) })
 }
 
 /// Makes a component of a WASI preview 1 command.
@@ -194,11 +217,17 @@ pub(crate) fn too_demanding(error: &wasmtime::Error) -> Option<CompileError> {
 }
 
 /// Explains why a component that validates does not link.
-pub(crate) fn link_error(error: &wasmtime::Error, imports: &[String]) -> CompileError {
-    let text = format!("{error:#}");
-    let import = imports.iter().find(|import| text.contains(import.as_str()));
-    CompileError::Import {
-        import: import.map_or(Cow::Borrowed("something"), |import| Cow::Borrowed(import)).into_owned(),
-        reason: text,
+pub(crate) fn link_error(error: &LinkError, inspected: &Inspected) -> CompileError {
+    match error {
+        LinkError::Import(error) => {
+            let reason = format!("{error:#}");
+            // The longest, since `…/types@0.2.0` may be said in explaining `…/types@0.2.0-draft2`.
+            let named = inspected.imports.iter().filter(|import| reason.contains(import.as_str()));
+            let import = named.max_by_key(|import| import.len()).map_or("something", String::as_str);
+            CompileError::Import { import: import.to_owned(), reason }
+        }
+        LinkError::Export(error) => {
+            CompileError::Export { export: inspected.export.clone(), reason: format!("{error:#}") }
+        }
     }
 }

@@ -5,21 +5,24 @@
 
 use crate::{
     Shared,
-    call::{Answer, Call, Fate, declared_length, guest_request},
+    access::Rights,
+    call::{Answer, Call, Caller, Fate, declared_length, guest_request},
     code::{Code, Entry},
     command,
     gather::gather,
+    handler::{self, Errand, Shift},
     host::{Host, Surroundings},
     outgoing::Client,
     output::{Log, Output, to_mask},
     sandbox::{self, Seat, Shard, Tenancy, Ward},
+    sink,
 };
 use arc_swap::ArcSwapOption;
 use dunlin_events::{
     Body, BoxFuture, Failure, Function, Invocation, Shape, Version,
     allow::Destinations,
     manifest::{Limits, Reuse},
-    runtime::Load,
+    runtime::{Feed, Load},
     secrets::SecretValue,
 };
 use http::{Request, Response};
@@ -32,13 +35,15 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 
 /// How `wasmtime serve` reuses WASI 0.3 instances.
 const REUSE_03: (u32, u32) = (128, 16);
 const IDLE_03: Duration = Duration::from_secs(1);
+/// Calls one sandbox of an event handler gets. A sandbox costs some 100 times what a small event does.
+const CALLS_OF_A_HANDLER: u32 = 128;
 
 /// A version that can be run.
 pub(crate) struct WasmFunction {
@@ -82,6 +87,7 @@ impl Policy {
         };
         let default = match version.component.shape {
             Shape::Http03 => of(REUSE_03.0, REUSE_03.1, IDLE_03),
+            Shape::Handler => of(CALLS_OF_A_HANDLER, 1, Duration::ZERO),
             Shape::Http02 | Shape::Command => of(1, 1, Duration::ZERO),
         };
         Self { limits: version.manifest.limits.clone(), reuse: version.manifest.reuse.clone().unwrap_or(default) }
@@ -169,21 +175,30 @@ impl WasmFunction {
     /// Gives the code what the manifest allows.
     fn equip(&self, code: Arc<Code>) -> Result<Loaded, Failure> {
         let allow = &self.version.manifest.allow;
-        let mut environment: Vec<(String, String)> =
+        let mut configuration: Vec<(String, String)> =
             allow.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
         let mut secrets = Vec::new();
         for name in &allow.secrets {
             let value = self.shared.secrets.get(name).map_err(|error| Failure::Start(error.to_string()))?;
-            environment.push((name.as_str().to_owned(), value.expose().to_owned()));
+            configuration.push((name.as_str().to_owned(), value.expose().to_owned()));
             secrets.push(value);
         }
         let client =
             allow.http.as_ref().map(|_| Arc::new(Client::new(Destinations::new(allow), Arc::clone(&self.shared.tls))));
         let policy = Policy::of(&self.version);
+        let rights = Rights::new(&self.version.manifest);
+        // A variable the manifest sets itself stands.
+        let sink = rights.returned().is_ok() && !configuration.iter().any(|(name, _)| name == "K_SINK");
         let shards = (0..self.shared.workers).map(|_| Arc::default()).collect();
         Ok(Loaded {
             shared: Arc::clone(&self.shared),
-            surroundings: Surroundings { environment, memory: policy.limits.memory.bytes(), client },
+            surroundings: Surroundings {
+                configuration: configuration.into(),
+                sink: sink.then_some(sink::URL),
+                memory: policy.limits.memory.bytes(),
+                client,
+                rights: Arc::new(rights),
+            },
             policy,
             shape: self.version.component.shape,
             code,
@@ -194,6 +209,9 @@ impl WasmFunction {
     }
 
     async fn run(self: &Arc<Self>, request: Request<Body>, invocation: Invocation) -> Answer {
+        if self.version.component.shape == Shape::Handler {
+            return Err(Failure::Start("it takes events, not requests".into()));
+        }
         let limits = &self.version.manifest.limits;
         let limit = limits.request_body;
         if declared_length(request.headers()).is_some_and(|length| length > limit.bytes()) {
@@ -203,17 +221,43 @@ impl WasmFunction {
         let permit = self.place(deadline).await?;
         let loaded = self.load().await?;
         let (fate, answer) = Fate::new(invocation.id);
-        let abandon = Abandon(Some(&fate));
-        let call = Call { request: guest_request(request, &fate, limit), fate: Arc::clone(&fate), deadline, permit };
+        let abandon = Abandon(Some(&*fate));
+        let (request, effects) = (guest_request(request, &fate, limit), invocation.effects);
+        let call = Call { request, fate: Arc::clone(&fate), deadline, permit, effects };
         loaded.start(call, invocation.worker).await?;
         let answer = answer.await;
         abandon.defuse();
-        gather(answer.unwrap_or_else(|_| Err(Failure::Trap("its sandbox was ended without a word".into())))?).await
+        gather(answer.unwrap_or_else(|_| Err(cut_off()))?).await
+    }
+
+    async fn handle(self: &Arc<Self>, feed: Arc<dyn Feed>, invocation: Invocation) -> Result<(), Failure> {
+        if self.version.component.shape != Shape::Handler {
+            let shape = self.version.component.shape;
+            return Err(Failure::Start(format!("it is of the shape `{shape}` and takes requests, not events")));
+        }
+        let places = Arc::clone(&self.places);
+        let permit = places.acquire_owned().await.map_err(|error| Failure::Start(error.to_string()))?;
+        let loaded = self.load().await?;
+        let tenancy = self.shared.tenancy(None).await?;
+        let shift = Shift::new(invocation.id, Arc::clone(&feed));
+        let abandon = Abandon(Some(&*shift));
+        let (done, ended) = oneshot::channel();
+        loaded.send(Errand { shift: Arc::clone(&shift), feed, permit, done }, tenancy);
+        if ended.await.is_err() {
+            shift.ended(Err(cut_off()));
+        }
+        abandon.defuse();
+        Ok(())
     }
 }
 
-/// Tells the sandbox when nobody waits for the answer any more.
-struct Abandon<'a>(Option<&'a Fate>);
+/// The platform is shutting down, or something in it panicked.
+fn cut_off() -> Failure {
+    Failure::Trap("its sandbox was ended without a word".into())
+}
+
+/// Tells the sandbox when nobody waits for it any more.
+struct Abandon<'a>(Option<&'a dyn Caller>);
 
 impl Abandon<'_> {
     fn defuse(mut self) {
@@ -223,8 +267,8 @@ impl Abandon<'_> {
 
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
-        if let Some(fate) = self.0 {
-            fate.abandon();
+        if let Some(caller) = self.0 {
+            caller.abandon();
         }
     }
 }
@@ -233,7 +277,7 @@ impl Loaded {
     /// Brings a call into a sandbox: one that waits for it, or a new one.
     async fn start(self: &Arc<Self>, call: Call, worker: usize) -> Result<(), Failure> {
         let shard = &self.shards[worker % self.shards.len()];
-        let call = if self.policy.reused() {
+        let call = if self.policy.reused() && call.sociable() {
             match shard.dispatch(call) {
                 Ok(()) => return Ok(()),
                 Err(call) => call,
@@ -241,7 +285,7 @@ impl Loaded {
         } else {
             call
         };
-        let tenancy = self.shared.tenancy(call.deadline).await?;
+        let tenancy = self.shared.tenancy(Some(call.deadline)).await?;
         self.open(call, tenancy, shard);
         Ok(())
     }
@@ -259,7 +303,7 @@ impl Loaded {
         let exceeded = Arc::clone(&ward.memory_exceeded);
         match &self.code.entry {
             Entry::Http(pre) => {
-                let seat = self.policy.reused().then(|| {
+                let seat = (self.policy.reused() && call.sociable()).then(|| {
                     let (loaded, home) = (Arc::clone(&self), Arc::clone(&shard));
                     Seat::new(shard, move |call| loaded.rehome(call, &home))
                 });
@@ -271,15 +315,36 @@ impl Loaded {
                 let guest = command::run(pre, call, &self, &ward, &output, exceeded);
                 sandbox::drive(guest, &ward, &self.policy, None, &self.log).await;
             }
+            Entry::Handler(_) => call.fate.fail(Failure::Start("it takes events, not requests".into())),
         }
         drop(tenancy);
+    }
+
+    /// Opens a new sandbox for the calls of a feed.
+    fn send(self: &Arc<Self>, errand: Errand, tenancy: Tenancy) {
+        let ward = Ward::new();
+        let meter = Arc::clone(&ward.meter);
+        let run = Arc::clone(self).attend(errand, tenancy, ward);
+        self.shared.lanes.spawn(Box::pin(run), meter);
+    }
+
+    async fn attend(self: Arc<Self>, errand: Errand, tenancy: Tenancy, ward: Arc<Ward>) {
+        let output = Output::new(Arc::clone(&self.log), Arc::clone(&self.masked));
+        if let Entry::Handler(pre) = &self.code.entry {
+            let store = Host::store(self.engine(), &self.surroundings, &output, Arc::clone(&ward.memory_exceeded));
+            let guest = handler::run(store, pre, &errand, &self, &ward, &output);
+            sandbox::drive(guest, &ward, &self.policy, None, &self.log).await;
+        }
+        drop(tenancy);
+        drop(errand.permit);
+        let _ = errand.done.send(());
     }
 
     /// A call whose sandbox died before it began gets a new one.
     fn rehome(self: &Arc<Self>, call: Call, shard: &Arc<Shard>) {
         let (loaded, shard) = (Arc::clone(self), Arc::clone(shard));
         tokio::spawn(async move {
-            match loaded.shared.tenancy(call.deadline).await {
+            match loaded.shared.tenancy(Some(call.deadline)).await {
                 Ok(tenancy) => loaded.open(call, tenancy, &shard),
                 Err(failure) => call.fate.fail(failure),
             }
@@ -309,6 +374,10 @@ impl Function for FunctionHandle {
         invocation: Invocation,
     ) -> BoxFuture<'a, Result<Response<Body>, Failure>> {
         Box::pin(self.0.run(request, invocation))
+    }
+
+    fn handle<'a>(&'a self, feed: Arc<dyn Feed>, invocation: Invocation) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(self.0.handle(feed, invocation))
     }
 
     fn load(&self) -> Load {

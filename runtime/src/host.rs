@@ -1,16 +1,23 @@
-//! What a guest finds around it: the data of one store, and the linker that offers WASI on it.
+//! What a guest finds around it: the data of one store, and the linker that offers WASI and the platform's own interfaces
+//! on it.
 //!
 //! Everything of WASI 0.2 and 0.3 links, so that standard components run unmodified, but nothing is behind it that the
 //! manifest doesn't allow: no directory is preopened, no socket address is permitted, no name is resolved, the
-//! environment holds what `allow` lists, and `wasi:http` asks [`Outgoing`] about every call.
+//! environment holds what `allow` lists, `wasi:http` asks [`Outgoing`] about every call, and state and topics ask
+//! [`Access`].
 
 use crate::{
+    access::{Access, Account, Rights},
+    bindings::{function, others},
     limits::MemoryBudget,
     outgoing::{Client, Outgoing},
     output::Output,
 };
 use std::sync::{Arc, atomic::AtomicBool};
-use wasmtime::{Engine, Store, component::Linker, component::ResourceTable};
+use wasmtime::{
+    Engine, Store,
+    component::{HasSelf, Linker, ResourceTable},
+};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, cli::StdinStream, cli::StdoutStream};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -21,19 +28,27 @@ const HEADER_BYTES: usize = 128 << 10;
 
 /// The data of one sandbox's store.
 pub(crate) struct Host {
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     pub(crate) outgoing: Outgoing,
+    pub(crate) access: Access,
+    /// Bytes that the guest's `cas` handles hold in [`Host::table`].
+    pub(crate) looks: usize,
+    pub(crate) configuration: Arc<[(String, String)]>,
+    pub(crate) output: Output,
     memory: MemoryBudget,
 }
 
 /// What the sandboxes of one function have in common.
 pub(crate) struct Surroundings {
-    /// Environment variables, secrets among them.
-    pub(crate) environment: Vec<(String, String)>,
+    /// What the manifest gives the function by name, secrets among it: its configuration, and its environment variables.
+    pub(crate) configuration: Arc<[(String, String)]>,
+    /// The variable `K_SINK`, where there is a sink.
+    pub(crate) sink: Option<&'static str>,
     pub(crate) memory: u64,
     pub(crate) client: Option<Arc<Client>>,
+    pub(crate) rights: Arc<Rights>,
 }
 
 /// What is special to a command: its program name, its input and its output.
@@ -79,18 +94,26 @@ impl Host {
         exceeded: Arc<AtomicBool>,
         mut wasi: WasiCtxBuilder,
     ) -> Store<Self> {
-        wasi.stderr(output.stderr()).envs(&surroundings.environment).allow_tcp(false).allow_udp(false);
+        wasi.stderr(output.stderr()).envs(&surroundings.configuration).allow_tcp(false).allow_udp(false);
+        if let Some(sink) = surroundings.sink {
+            wasi.env("K_SINK", sink);
+        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(HEADER_BYTES);
+        let access = Access::new(Arc::clone(&surroundings.rights));
         let mut store = Store::new(
             engine,
             Self {
                 table,
                 wasi: wasi.build(),
                 http,
-                outgoing: Outgoing::new(surroundings.client.clone()),
+                outgoing: Outgoing::new(surroundings.client.clone(), access.clone()),
+                access,
+                looks: 0,
+                configuration: Arc::clone(&surroundings.configuration),
+                output: output.clone(),
                 memory: MemoryBudget::new(surroundings.memory, exceeded),
             },
         );
@@ -99,6 +122,12 @@ impl Host {
         store.epoch_deadline_async_yield_and_update(1);
         store.set_epoch_deadline(1);
         store
+    }
+
+    /// A call begins that changes data on this account.
+    pub(crate) fn begin(&mut self, account: Account, alone: bool) {
+        self.access.begin(account, alone);
+        self.outgoing.access = self.access.clone();
     }
 }
 
@@ -114,7 +143,8 @@ impl WasiHttpView for Host {
     }
 }
 
-/// What components of WASI 0.2 find, and with `concurrent` also those of 0.3.
+/// What components of WASI 0.2 find, and with `concurrent` also those of 0.3. The platform's own interfaces are there for
+/// all of them.
 pub(crate) fn new_linker(engine: &Engine, concurrent: bool) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -123,5 +153,7 @@ pub(crate) fn new_linker(engine: &Engine, concurrent: bool) -> wasmtime::Result<
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
+    function::Function::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    others::Others::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     Ok(linker)
 }

@@ -4,11 +4,13 @@
 //! makes functions of versions; an invocation runs in a sandbox of its own on the thread that asks for it, under the
 //! limits of the manifest, and reaches only what the manifest allows.
 //!
-//! Read `function.rs` for the way of a call, `sandbox.rs` for what ends it, `code.rs` for the cache, `component.rs` for
-//! what is accepted as a function.
+//! Read `function.rs` for the way of a call, `sandbox.rs` for what ends it, `handler.rs` for the way of events, `access.rs`
+//! for what a guest may do to state and topics, `code.rs` for the cache, `component.rs` for what is accepted as a function.
 
 #![deny(unsafe_code)]
 
+mod access;
+mod bindings;
 mod call;
 mod code;
 mod command;
@@ -16,13 +18,17 @@ mod component;
 mod engine;
 mod function;
 mod gather;
+mod handler;
 mod host;
+mod keyvalue;
 mod lanes;
 mod limits;
 mod machine;
 mod outgoing;
 mod output;
+mod publish;
 mod sandbox;
+mod sink;
 
 use crate::{
     code::Code,
@@ -89,7 +95,7 @@ pub enum StartError {
 pub struct Wasm(Arc<Shared>);
 
 pub(crate) struct Shared {
-    /// For components of WASI 0.2 and commands.
+    /// For components of WASI 0.2, commands and event handlers.
     plain: Machine,
     /// For components of WASI 0.3.
     concurrent: Machine,
@@ -151,7 +157,7 @@ impl Wasm {
 impl Shared {
     pub(crate) fn machine(&self, shape: Shape) -> &Machine {
         match shape {
-            Shape::Http02 | Shape::Command => &self.plain,
+            Shape::Http02 | Shape::Command | Shape::Handler => &self.plain,
             Shape::Http03 => &self.concurrent,
         }
     }
@@ -170,16 +176,19 @@ impl Shared {
         self.some_loaded.notify_one();
     }
 
-    /// A place among the platform's sandboxes.
-    pub(crate) async fn tenancy(&self, deadline: Instant) -> Result<Tenancy, Failure> {
+    /// A place among the platform's sandboxes, waited for until the deadline if there is one.
+    pub(crate) async fn tenancy(&self, deadline: Option<Instant>) -> Result<Tenancy, Failure> {
         let permit = match Arc::clone(&self.sandboxes).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => timeout_at(deadline, Arc::clone(&self.sandboxes).acquire_owned())
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .ok_or_else(|| Failure::Exhausted("all of them are in use".into()))?,
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                let place = Arc::clone(&self.sandboxes).acquire_owned();
+                match deadline {
+                    Some(deadline) => timeout_at(deadline, place).await.ok().and_then(Result::ok),
+                    None => place.await.ok(),
+                }
+            }
         };
+        let permit = permit.ok_or_else(|| Failure::Exhausted("all of them are in use".into()))?;
         Ok(Tenancy { _sandbox: permit, _ticker: self.ticker.enter() })
     }
 
@@ -226,7 +235,7 @@ impl Shared {
             component::too_demanding(&error)
                 .unwrap_or_else(|| CompileError::Cache(format!("what was written can't be read: {error:#}")))
         })?;
-        machine.link(&component, inspected.shape).map_err(|error| component::link_error(&error, &inspected.imports))?;
+        machine.link(&component, inspected.shape).map_err(|error| component::link_error(&error, &inspected))?;
         Ok(Component {
             digest,
             size: upload.len() as u64,
@@ -252,8 +261,11 @@ impl Runtime for Wasm {
     }
 
     fn check(&self, manifest: &Manifest, component: &Component) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut problems = access::problems(manifest, component);
+        let sink = manifest.publish.is_some() || !manifest.allow.publish.is_empty();
         if manifest.allow.http.is_none()
+            // It may be for the sink alone. What else it calls is refused.
+            && !sink
             && let Some(import) = component.imports.iter().find(|import| {
                 import.starts_with("wasi:http/outgoing-handler@") || import.starts_with("wasi:http/client@")
             })
@@ -305,6 +317,14 @@ impl Runtime for Wasm {
                 Problem::new("/reuse/count", "a command ends with its run, so its sandbox can't be used again")
                     .help("leave `reuse` out"),
             );
+        }
+        if component.shape == Shape::Handler {
+            problems.extend(manifest.http_triggers().map(|(index, _)| {
+                let what = "the component exports `dunlin:function/handler`, so it takes events, not requests";
+                Problem::new(format!("/triggers/{index}/http"), what).help(
+                    "give it a `topic` trigger, and put what answers requests into a function of its own, which exports `wasi:http/incoming-handler`",
+                )
+            }));
         }
         for (index, name) in manifest.allow.secrets.iter().enumerate() {
             if let Err(error) = self.0.secrets.get(name) {

@@ -1,9 +1,9 @@
-//! The two machines of the runtime: one for components of WASI 0.2 and commands, one for WASI 0.3. Each has an engine, what
+//! The two machines of the runtime: one for components of WASI 0.2, commands and event handlers, one for WASI 0.3. Each has an engine, what
 //! it links components with, and its compiled code; a component lives in the one its shape asks for.
 
 use crate::{
     RuntimeConfig, StartError,
-    code::{Cache, Code},
+    code::{Cache, Code, LinkError},
     engine,
     host::{self, Host},
 };
@@ -35,7 +35,7 @@ impl Machine {
         self.cache.deserialize(&self.engine, digest)
     }
 
-    pub(crate) fn link(&self, component: &Component, shape: Shape) -> wasmtime::Result<Code> {
+    pub(crate) fn link(&self, component: &Component, shape: Shape) -> Result<Code, LinkError> {
         Code::link(component, &self.linker, shape)
     }
 

@@ -4,7 +4,10 @@
 //! anything is connected, in the connector itself: so that a kept connection was checked too, and a name can't be pointed
 //! elsewhere between check and connect. Connections are pooled for one function alone, since another function's manifest
 //! may not allow what this one's does. Redirects are the guest's own: each is a new call.
+//!
+//! One server is the platform itself, and its name is never looked up: see `sink.rs`.
 
+use crate::{access::Access, sink};
 use dunlin_events::allow::{Destinations, parse_address};
 use futures_util::future::{BoxFuture, Either, select};
 use http::{HeaderValue, Request, Response, Uri, header::HeaderName, uri::Scheme};
@@ -52,11 +55,13 @@ pub(crate) struct Outgoing {
     left: u32,
     /// The trace the invocation belongs to, given to calls that carry none of their own.
     trace: Option<HeaderValue>,
+    /// For what is sent to the sink.
+    pub(crate) access: Access,
 }
 
 impl Outgoing {
-    pub(crate) fn new(client: Option<Arc<Client>>) -> Self {
-        Self { client, left: 0, trace: None }
+    pub(crate) fn new(client: Option<Arc<Client>>, access: Access) -> Self {
+        Self { client, left: 0, trace: None, access }
     }
 
     /// An invocation begins.
@@ -86,6 +91,10 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = SendResult> + Send> {
+        if request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(sink::HOST)) {
+            let access = self.access.clone();
+            return Box::new(async move { Ok((sink::answer(access, request).await?, done())) });
+        }
         let admitted = self.admit(&request);
         if let Some(trace) = &self.trace
             && !request.headers().contains_key(TRACEPARENT)
@@ -94,10 +103,14 @@ impl WasiHttpHooks for Outgoing {
         }
         Box::new(async move {
             let response = admitted?.send(request, options.unwrap_or_default()).await?;
-            let done: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
-            Ok((response, done))
+            Ok((response, done()))
         })
     }
+}
+
+/// Nothing is left to do for a request once its response is there.
+fn done() -> Box<dyn Future<Output = Result<(), Error>> + Send> {
+    Box::new(async { Ok(()) })
 }
 
 /// The connections of one function.

@@ -97,6 +97,26 @@ impl Output {
         self.lock().end();
     }
 
+    /// Writes a line of its own, whatever the stream is in the middle of.
+    pub(crate) fn line(&self, stream: LogStream, text: &str) {
+        let mut state = self.lock();
+        state.end_line(stream);
+        state.write(stream, text.as_bytes());
+        state.end_line(stream);
+    }
+
+    /// Says something of the platform's own about the invocation. It counts as the guest's output, which causes it.
+    pub(crate) fn note(&self, text: &str) {
+        let mut state = self.lock();
+        match state.left.checked_sub(text.len() as u64) {
+            Some(left) => {
+                state.left = left;
+                state.log.platform(state.invocation, text.to_owned());
+            }
+            None => state.dropped += text.len() as u64,
+        }
+    }
+
     pub(crate) fn stdout(&self) -> OutputHandle {
         OutputHandle { output: self.clone(), stream: LogStream::Stdout }
     }
@@ -149,13 +169,16 @@ impl State {
         });
     }
 
+    fn end_line(&mut self, stream: LogStream) {
+        let buffer = if stream == LogStream::Stderr { &self.stderr } else { &self.stdout };
+        if !buffer.is_empty() {
+            self.flush(stream);
+        }
+    }
+
     fn end(&mut self) {
-        if !self.stdout.is_empty() {
-            self.flush(LogStream::Stdout);
-        }
-        if !self.stderr.is_empty() {
-            self.flush(LogStream::Stderr);
-        }
+        self.end_line(LogStream::Stdout);
+        self.end_line(LogStream::Stderr);
         if self.dropped > 0 {
             let dropped = std::mem::take(&mut self.dropped);
             self.log.platform(

@@ -10,10 +10,12 @@
 //! A sandbox that may be used again offers itself on its shard between two calls: see [`Seat`].
 
 use crate::{
-    call::{Call, Fate},
+    access::Account,
+    call::{Call, Caller, Fate},
     engine::{TICK, TickerGuard},
     function::{Loaded, Policy},
     host::Host,
+    keyvalue::Unavailable,
     lanes::Meter,
     output::{Log, Output},
 };
@@ -60,7 +62,7 @@ pub(crate) struct Ward {
 }
 
 struct Running {
-    calls: Vec<(Instant, Arc<Fate>)>,
+    calls: Vec<(Instant, Arc<dyn Caller>)>,
     /// When what the guest does without a call must have ended: after-work at the deadline of the last call, waiting for
     /// the next call at the end of the idle time.
     rest: Instant,
@@ -92,7 +94,7 @@ impl Ward {
     }
 
     /// A call begins. Says whether it has the sandbox for itself.
-    pub(crate) fn begin(&self, deadline: Instant, fate: &Arc<Fate>, computing: std::time::Duration) -> bool {
+    pub(crate) fn begin(&self, deadline: Instant, caller: Arc<dyn Caller>, computing: std::time::Duration) -> bool {
         let mut running = self.running();
         let alone = running.calls.is_empty();
         self.meter.begin(alone);
@@ -102,14 +104,27 @@ impl Ward {
         } else {
             running.computing = running.computing.saturating_add(computing);
         }
-        running.calls.push((deadline, Arc::clone(fate)));
+        running.calls.push((deadline, caller));
         running.rest = deadline;
         alone
     }
 
+    /// The next call begins of a caller that has one after the other. It stays in the lane the calls before it brought it
+    /// to: events that come without end are no reason to keep requests waiting.
+    pub(crate) fn renew(&self, deadline: Instant, computing: std::time::Duration) {
+        let mut running = self.running();
+        self.memory_exceeded.store(false, SeqCst);
+        // The poll under way is counted when it ends, a tick after it began, and most of it may be of the calls before.
+        running.computing = self.meter.computed().saturating_add(computing).saturating_add(2 * TICK);
+        for (end, _) in &mut running.calls {
+            *end = deadline;
+        }
+        running.rest = deadline;
+    }
+
     pub(crate) fn done(&self, fate: &Arc<Fate>) {
         let mut running = self.running();
-        running.calls.retain(|(_, other)| !Arc::ptr_eq(fate, other));
+        running.calls.retain(|(_, other)| !std::ptr::addr_eq(Arc::as_ptr(fate), Arc::as_ptr(other)));
         running.afterwork = true;
     }
 
@@ -129,13 +144,16 @@ impl Ward {
             running.retired = true;
             std::mem::take(&mut running.calls)
         };
-        for (_, fate) in calls {
-            fate.fail_late(failure, log);
+        for (_, caller) in calls {
+            caller.fail_late(failure, log);
         }
     }
 
     /// Why the guest broke off.
     pub(crate) fn explain(&self, error: &wasmtime::Error, policy: &Policy) -> Failure {
+        if let Some(Unavailable(reason)) = error.downcast_ref() {
+            return Failure::Unavailable(reason.clone());
+        }
         if self.memory_exceeded.load(SeqCst) {
             return Failure::Memory { limit: policy.limits.memory };
         }
@@ -211,18 +229,19 @@ fn judge(ward: &Ward, policy: &Policy, seat: Option<&Seat>, log: &Log, cx: &Cont
         return Verdict::End;
     }
     // Before anything is asked of them, so that nothing that happens in between is missed.
-    for (_, fate) in &running.calls {
-        fate.watch(cx);
+    for (_, caller) in &running.calls {
+        caller.watch(cx);
     }
     // A call can't be ended without its sandbox. So it is when nobody waits for any call in it; what an earlier call of a
     // shared sandbox goes on doing after its answer is no business of those who left.
-    let left = !(policy.shared() && running.afterwork) && running.calls.iter().all(|(_, fate)| fate.abandoned());
+    let shared = seat.is_some() && policy.shared();
+    let left = !(shared && running.afterwork) && running.calls.iter().all(|(_, caller)| caller.abandoned());
     let before = running.calls.len();
     let mut over = Vec::new();
-    running.calls.retain(|(deadline, fate)| {
+    running.calls.retain(|(deadline, caller)| {
         let late = *deadline <= now;
         if late {
-            over.push(Arc::clone(fate));
+            over.push(Arc::clone(caller));
         }
         !(late || left)
     });
@@ -233,8 +252,8 @@ fn judge(ward: &Ward, policy: &Policy, seat: Option<&Seat>, log: &Log, cx: &Cont
     let empty = running.calls.is_empty();
     let next = running.calls.iter().map(|(deadline, _)| *deadline).min().unwrap_or(running.rest);
     drop(running);
-    for fate in over {
-        fate.fail_late(&Failure::Time { limit: policy.limits.time }, log);
+    for caller in over {
+        caller.fail_late(&Failure::Time { limit: policy.limits.time }, log);
     }
     if empty && (ended || next <= now) {
         // A call may have come in since; if so the sandbox goes on, and its deadline counts.
@@ -257,7 +276,7 @@ pub(crate) async fn serve(
     seat: Option<&Seat>,
 ) -> wasmtime::Result<()> {
     let policy = &loaded.policy;
-    begin(store.data_mut(), &first, policy, ward, output);
+    begin(store.data_mut(), &first, policy, ward, output, seat.is_some());
     match pre {
         HandlerPre::P2(pre) => {
             let proxy = pre.instantiate_async(&mut store).await?;
@@ -291,7 +310,7 @@ async fn serve_in_turn(
     let mut next = first;
     let mut served = 0;
     loop {
-        let Call { request, fate, deadline: _, permit } = next;
+        let Call { request, fate, permit, .. } = next;
         let scheme = match request.uri().scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => p2::bindings::http::types::Scheme::Https,
             _ => p2::bindings::http::types::Scheme::Http,
@@ -317,7 +336,7 @@ async fn serve_in_turn(
         seat.open();
         seat.offer();
         next = poll_fn(|cx| seat.poll_take(cx)).await;
-        begin(store.data_mut(), &next, policy, ward, output);
+        begin(store.data_mut(), &next, policy, ward, output, true);
     }
 }
 
@@ -343,7 +362,7 @@ async fn serve_many(
             // What is in the slot is served, whatever the count says: its caller waits for nobody else.
             if let Poll::Ready(call) = seat.poll_take(cx) {
                 served += 1;
-                accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output));
+                accessor.with(|mut access| begin(access.data_mut(), &call, policy, ward, output, true));
                 calls.push(handle(accessor, service, call, policy, ward));
                 continue;
             }
@@ -370,13 +389,14 @@ async fn serve_many(
     .await
 }
 
-/// Gives the sandbox what one more invocation may use.
-fn begin(host: &mut Host, call: &Call, policy: &Policy, ward: &Ward, output: &Output) {
-    let alone = ward.begin(call.deadline, &call.fate, policy.limits.cpu);
-    let id = (!policy.shared()).then_some(call.fate.id);
-    output.begin(id, policy.limits.log.bytes(), alone);
+/// Gives the sandbox what one more invocation may use. `seated` is one that may get others.
+fn begin(host: &mut Host, call: &Call, policy: &Policy, ward: &Ward, output: &Output, seated: bool) {
+    let shared = seated && policy.shared();
+    let alone = ward.begin(call.deadline, Arc::clone(&call.fate) as Arc<dyn Caller>, policy.limits.cpu);
+    output.begin((!shared).then_some(call.fate.id), policy.limits.log.bytes(), alone);
     let trace: Option<HeaderValue> = call.request.headers().get("traceparent").cloned();
-    host.outgoing.begin(policy.limits.http_requests, trace, alone && !policy.shared());
+    host.begin(Account::of(&call.effects), alone);
+    host.outgoing.begin(policy.limits.http_requests, trace, alone && !shared);
 }
 
 /// Runs the guest's handler for one call.
@@ -387,7 +407,7 @@ async fn handle(
     policy: &Policy,
     ward: &Ward,
 ) -> wasmtime::Result<()> {
-    let Call { request, fate, deadline: _, permit } = call;
+    let Call { request, fate, permit, .. } = call;
     let (request, body_result) = accessor.with(|mut access| {
         let http = access.data_mut().http();
         let (request, body_result) = p3::Request::from_http(http.hooks, request);
