@@ -3,7 +3,7 @@
 //! It is shared by `Arc` between the routes, the list of functions and the requests in flight, so swapping it for another
 //! version never disturbs a request. The [`Counters`] are shared further: every version of one name counts in the same.
 
-use dunlin_events::{Failure, Function, FunctionName, Version};
+use dunlin_events::{Failure, Function, FunctionName, Version, effects::Effects};
 use std::{
     sync::{
         Arc,
@@ -17,6 +17,8 @@ pub struct ActiveFunction {
     pub version: Version,
     pub handle: Arc<dyn Function>,
     pub counters: Arc<Counters>,
+    /// What its calls over HTTP may do to state and topics.
+    pub effects: Arc<dyn Effects>,
 }
 
 impl ActiveFunction {
@@ -31,7 +33,7 @@ impl ActiveFunction {
 pub(crate) const BUCKETS: [f64; 10] = [0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
 
 /// The words of [`Failure::reason`], in the order in which [`Counters`] keeps them.
-pub(crate) const REASONS: [&str; 13] = [
+pub(crate) const REASONS: [&str; 14] = [
     "busy",
     "exhausted",
     "time",
@@ -45,11 +47,12 @@ pub(crate) const REASONS: [&str; 13] = [
     "error-answer",
     "exit",
     "start",
+    "unavailable",
 ];
 
 /// What the invocations of one function came to, since the platform started.
 ///
-/// Plain atomics: counting costs three additions and no lock, and a function that was never called holds these 26 words.
+/// Plain atomics: counting costs three additions and no lock, and a function that was never called holds these 27 words.
 #[derive(Debug, Default)]
 pub struct Counters {
     succeeded: AtomicU64,
@@ -124,6 +127,7 @@ const fn place(failure: &Failure) -> usize {
         Failure::ErrorAnswer(_) => 10,
         Failure::Exit { .. } => 11,
         Failure::Start(_) => 12,
+        Failure::Unavailable(_) => 13,
     }
 }
 
@@ -149,6 +153,7 @@ mod tests {
             Failure::ErrorAnswer(String::new()),
             Failure::Exit { code: 1 },
             Failure::Start(String::new()),
+            Failure::Unavailable(String::new()),
         ];
         let counters = Counters::default();
         for failure in &failures {
@@ -158,8 +163,8 @@ mod tests {
         counters.record(Ok(()), Duration::from_secs(60));
         let counts = counters.read();
         assert_eq!(counts.failed().collect::<Vec<_>>(), REASONS.map(|reason| (reason, 1)));
-        assert_eq!((counts.succeeded, counts.invocations()), (1, 14));
-        assert_eq!(counts.buckets, [0, 0, 13, 0, 0, 0, 0, 0, 0, 0, 1]);
-        assert!((counts.seconds - 60.026).abs() < 1e-9);
+        assert_eq!((counts.succeeded, counts.invocations()), (1, 15));
+        assert_eq!(counts.buckets, [0, 0, 14, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert!((counts.seconds - 60.028).abs() < 1e-9);
     }
 }

@@ -13,14 +13,38 @@
 //! | `GET /api/functions/{name}/versions` | | [`VersionList`] |
 //! | `POST /api/functions/{name}/rollback` | [`RollbackRequest`] or nothing | [`FunctionSummary`] |
 //! | any `/api/functions/{name}/invoke[/{path}]` | the request's | the function's |
+//! | `GET /api/topics` | | [`TopicList`] |
+//! | `GET /api/topics/{topic}` | | [`Topic`] |
+//! | `PUT /api/topics/{topic}` | [`TopicSettings`] or nothing | [`Topic`] |
+//! | `DELETE /api/topics/{topic}` | | 204 |
+//! | `POST /api/topics/{topic}/trim` | [`TrimRequest`] | [`Topic`] |
+//! | `POST /api/topics/{topic}/events` | events | 202 and [`PublishResponse`] |
+//! | `GET /api/topics/{topic}/events` | | [`EventPage`], a batch of CloudEvents, or a stream of them |
+//! | `GET /api/topics/{topic}/events/{offset}` | | [`EventRecord`] |
+//! | `GET /api/consumers` | | [`ConsumerList`] |
+//! | `GET /api/consumers/{function}/{topic}` | | [`ConsumerDetail`] |
+//! | `POST /api/consumers/{function}/{topic}/seek` | [`SeekRequest`] | [`ConsumerSummary`] |
+//! | `GET /api/dead-letters` | | [`DeadLetterList`] |
+//! | `GET /api/dead-letters/{number}` | | [`DeadLetter`] |
+//! | `POST /api/dead-letters/redrive` | [`DeadLetterSelection`] | [`Redriven`] |
+//! | `POST /api/dead-letters/drop` | [`DeadLetterSelection`] | [`Dropped`] |
+//! | `GET /api/state` | | [`BucketList`] |
+//! | `GET /api/state/{bucket}` | | [`KeyList`] |
+//! | `DELETE /api/state/{bucket}` | | [`Cleared`] |
+//! | `GET /api/state/{bucket}/{key}` | | the value |
+//! | `PUT /api/state/{bucket}/{key}` | the value | 204 |
+//! | `DELETE /api/state/{bucket}/{key}` | | 204 |
 //! | `GET /api/logs` | | lines of [`LogLine`], `application/x-ndjson` |
 //!
 //! Whatever goes wrong is answered with a [`ProblemDocument`], `application/problem+json`.
 
 use dunlin_events::{
-    Digest, FunctionName, Manifest, Shape, Version,
+    Digest, Event, FunctionName, Manifest, Shape, Version,
+    consumers::{ConsumerName, DeadLetter, Parked},
     logs::LogRecord,
-    manifest::{Problem, Trigger},
+    manifest::{self, Problem, Trigger},
+    state::BucketInfo,
+    topics::{Offset, Retention, Topic, TopicName},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -144,6 +168,246 @@ pub struct RollbackRequest {
     pub to: Option<u64>,
 }
 
+/// Every topic, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TopicList {
+    pub topics: Vec<Topic>,
+}
+
+/// What a topic shall be like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopicSettings {
+    /// Replaces its retention as a whole. Absent, a topic that is there stays as it is, and a new one keeps everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+/// Whether to remove a topic that functions name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveTopicQuery {
+    /// Remove it even if deployed functions read it or publish to it.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Which events of a topic to drop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrimRequest {
+    /// All before this offset.
+    pub before: Offset,
+    /// Drop also what a consumer has yet to settle. Without it the trim stops there.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What became of published events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublishResponse {
+    /// One for each event, in their order.
+    pub events: Vec<Published>,
+}
+
+/// What became of one published event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Published {
+    /// It is on disk.
+    Taken {
+        offset: Offset,
+        id: String,
+        /// The topic had an event of this `source` and `id` already, at that offset: nothing was added.
+        duplicate: bool,
+    },
+    /// It is none, or too large.
+    Refused { error: EventProblem },
+}
+
+/// Why something published was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventProblem {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// The attribute that is wrong; empty when it is the event as a whole.
+    pub attribute: String,
+    /// What is wrong with it, to be read after its name: "is missing".
+    pub reason: String,
+}
+
+/// Which events of a topic are wanted: those from one place on, which is the beginning when nothing says another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventQuery {
+    /// From this offset on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Offset>,
+    /// The last so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// From the first event appended at this time or later: RFC 3339, in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// At most so many: 100 when absent, and never more than 10,000. A stream has no end when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// A piece of a topic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventPage {
+    /// In order, without gaps.
+    pub events: Vec<EventRecord>,
+    /// The offset of the oldest event the topic has.
+    pub first: Offset,
+    /// The offset the topic's next event will have.
+    pub end: Offset,
+    /// Where to read on, `from`.
+    pub next: Offset,
+}
+
+/// An event in its topic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventRecord {
+    pub offset: Offset,
+    /// When it was appended, in milliseconds since the Unix epoch.
+    pub appended_at: u64,
+    pub event: Event,
+}
+
+/// Every consumer, by function and topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConsumerList {
+    pub consumers: Vec<ConsumerSummary>,
+}
+
+/// A consumer and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConsumerSummary {
+    #[serde(flatten)]
+    pub name: ConsumerName,
+    /// Every event before this offset is done, or parked.
+    pub position: Offset,
+    /// The offset the topic's next event will have.
+    pub end: Offset,
+    /// Events it has yet to come to; parked ones aren't among them.
+    pub lag: u64,
+    /// Events that wait for another attempt, or behind one of their key that does.
+    pub parked: u64,
+    /// Its dead letters.
+    pub dead: u64,
+}
+
+/// A consumer in full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConsumerDetail {
+    #[serde(flatten)]
+    pub consumer: ConsumerSummary,
+    /// The first 100 of its parked events, in the order of offsets.
+    pub waiting: Vec<Parked>,
+}
+
+/// Where a consumer shall go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SeekRequest {
+    /// `"beginning"`, `"now"`, `{"offset": 5}` or `{"time": "2026-01-01T00:00:00Z"}`.
+    pub to: manifest::From,
+}
+
+/// Which dead letters are wanted. What is not given doesn't matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetterQuery {
+    /// Only this function's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionName>,
+    /// Only those of this topic's events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicName>,
+    /// Only those with a number below this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// At most so many: 100 when absent, and never more than 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetterList {
+    /// Newest first.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Where to read on, `before`. Absent where there are no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// Which dead letters are meant: those that are all of what is given. Something has to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetterSelection {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// All of them.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// How many dead letters were given back to their functions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Redriven {
+    pub redriven: u64,
+}
+
+/// How many dead letters were dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Dropped {
+    pub dropped: u64,
+}
+
+/// The buckets that hold something, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BucketList {
+    pub buckets: Vec<BucketInfo>,
+}
+
+/// Which keys of a bucket are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyQuery {
+    /// Only those that begin with this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Only those that come after this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most so many: 1,000 when absent, and never more than 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Keys of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyList {
+    /// In the order of their bytes.
+    pub keys: Vec<String>,
+    /// Where to read on, `after`. Absent where there are no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// How many keys a bucket had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cleared {
+    pub cleared: u64,
+}
+
 /// Which log lines are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +457,9 @@ pub struct ProblemDocument {
     /// Everything that speaks against a deploy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FunctionProblem>,
+    /// What is wrong with the events that were published: none of them was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventProblem>,
 }
 
 /// Something that speaks against deploying one of the functions.

@@ -14,6 +14,8 @@
 use crate::{
     active::{ActiveFunction, Counters},
     api::FunctionProblem,
+    backend::Backend,
+    dispatch::{self, Immediate, Switchboard},
     http::routes::{Conflict, Routes},
     logs::LogBuffer,
     uploads::Uploads,
@@ -21,7 +23,8 @@ use crate::{
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use dunlin_events::{
-    Component, Digest, FunctionName, Manifest, Registry, Runtime, Shape, Version,
+    Component, Digest, FunctionName, Manifest, Runtime, Shape, Version,
+    consumers::{CommitError, ConsumerName, Progress, Start},
     logs::{LogRecord, LogSink, LogStream},
     manifest::Problem,
     registry::{Deployed, NewVersion, RegistryError, Versions},
@@ -48,11 +51,12 @@ pub struct Table {
 
 /// Deploys functions and knows the active ones.
 pub struct Deployments {
-    registry: Arc<dyn Registry>,
+    backend: Backend,
     runtime: Arc<dyn Runtime>,
     logs: Arc<LogBuffer>,
     uploads: Arc<Uploads>,
     table: ArcSwap<Table>,
+    board: Switchboard,
     /// Held by every change from its first check to the swap.
     changes: Mutex<()>,
 }
@@ -186,7 +190,7 @@ impl Deployments {
     /// A function whose component this platform can't compile doesn't keep the others from starting. It stays deployed,
     /// its calls fail, and its log says why.
     pub async fn open(
-        registry: Arc<dyn Registry>,
+        backend: Backend,
         runtime: Arc<dyn Runtime>,
         logs: Arc<LogBuffer>,
         uploads: PathBuf,
@@ -195,8 +199,16 @@ impl Deployments {
         let uploads = blocking(move || Uploads::open(folder))
             .await
             .map_err(|error| OpenError::Uploads { path: uploads, error })?;
-        let versions = registry.active().await?;
-        let this = Self { registry, runtime, logs, uploads, table: ArcSwap::default(), changes: Mutex::default() };
+        let versions = backend.registry.active().await?;
+        let this = Self {
+            backend,
+            runtime,
+            logs,
+            uploads,
+            table: ArcSwap::default(),
+            board: Switchboard::default(),
+            changes: Mutex::default(),
+        };
 
         let digests: HashSet<_> = versions.iter().map(|version| version.component.digest).collect();
         for digest in digests {
@@ -223,6 +235,29 @@ impl Deployments {
         &self.logs
     }
 
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    pub(crate) fn switchboard(&self) -> &Switchboard {
+        &self.board
+    }
+
+    /// There are topics that were not there, or some are gone.
+    pub fn topics_changed(&self) {
+        self.board.changed();
+    }
+
+    /// What a consumer has parked was changed.
+    pub fn wake(&self, name: &ConsumerName) {
+        self.board.wake(name);
+    }
+
+    /// Moves a consumer. What it runs ends first.
+    pub async fn seek(&self, name: &ConsumerName, to: Start) -> Result<Progress, CommitError> {
+        self.board.seek(&self.backend, name, to).await
+    }
+
     /// Takes an upload: compiles it and keeps it until a deploy uses it, for an hour.
     ///
     /// Cancel safe: it is kept whole or not at all.
@@ -242,7 +277,7 @@ impl Deployments {
     pub async fn component(&self, digest: Digest) -> Result<Option<Component>, RegistryError> {
         Ok(match self.uploads.component(digest) {
             Some(component) => Some(component),
-            None => self.registry.component(digest).await?,
+            None => self.backend.registry.component(digest).await?,
         })
     }
 
@@ -256,7 +291,7 @@ impl Deployments {
             let planned = this.plan(functions).await?;
             let versions = this.new_versions(planned).await?;
             let digests: HashSet<_> = versions.iter().map(|version| version.component.digest).collect();
-            let deployed = this.registry.deploy(versions).await?;
+            let deployed = this.backend.registry.deploy(versions).await?;
 
             let mut functions = this.table().functions.clone();
             for Deployed { version, .. } in deployed.iter().filter(|deployed| !deployed.unchanged) {
@@ -267,6 +302,8 @@ impl Deployments {
             }
             let table = Table::build(functions).expect("the same routes were found free of conflicts before");
             this.table.store(Arc::new(table));
+            this.begin_reading(&deployed).await;
+            this.board.changed();
             let uploads = Arc::clone(&this.uploads);
             blocking(move || uploads.forget(digests)).await;
             tracing::info!(functions = deployed.len(), "deployed");
@@ -283,7 +320,7 @@ impl Deployments {
 
     /// A function's versions.
     pub async fn versions(&self, name: &FunctionName) -> Result<Versions, RegistryError> {
-        self.registry.versions(name).await
+        self.backend.registry.versions(name).await
     }
 
     /// Makes an existing version the active one: the one given, or the one before the active one.
@@ -298,7 +335,7 @@ impl Deployments {
         let this = Arc::clone(self);
         to_the_end(async move {
             let _change = this.changes.lock().await;
-            let version = earlier(this.registry.versions(&name).await?, &name, to)?;
+            let version = earlier(this.backend.registry.versions(&name).await?, &name, to)?;
             let problem = |problem| FunctionProblem { function: Some(name.clone()), index: 0, problem };
             let mut problems: Vec<_> =
                 this.runtime.check(&version.manifest, &version.component).into_iter().map(problem).collect();
@@ -317,8 +354,9 @@ impl Deployments {
                 }
             };
             this.compile_deployed(function.version.component.digest).await?;
-            this.registry.rollback(&name, Some(number)).await?;
+            this.backend.registry.rollback(&name, Some(number)).await?;
             this.table.store(Arc::new(table));
+            this.board.changed();
             this.say(&function.version, format!("version {number} is active again"));
             tracing::info!(function = %name, version = number, "rolled back");
             Ok(function)
@@ -333,11 +371,16 @@ impl Deployments {
         let this = Arc::clone(self);
         to_the_end(async move {
             let _change = this.changes.lock().await;
-            this.registry.remove(&name).await?;
+            this.backend.registry.remove(&name).await?;
             let mut functions = this.table().functions.clone();
             functions.remove(&name);
             let table = Table::build(functions).expect("fewer routes make no new conflict");
             this.table.store(Arc::new(table));
+            // Its consumers end by themselves when they find that they are gone.
+            this.board.changed();
+            if let Err(error) = this.backend.consumers.forget(&name).await {
+                tracing::warn!(function = %name, %error, "its consumers stay behind: what they have yet to read is kept");
+            }
             tracing::info!(function = %name, "removed");
             Ok(())
         })
@@ -366,7 +409,7 @@ impl Deployments {
         let mut components = HashMap::new();
         for (_, digest) in &functions {
             if !components.contains_key(digest) {
-                let deployed = self.registry.component(*digest).await?;
+                let deployed = self.backend.registry.component(*digest).await?;
                 let new = deployed.is_none();
                 let component = deployed.or_else(|| self.uploads.component(*digest));
                 components.insert(*digest, component.map(|component| (component, new)));
@@ -378,6 +421,7 @@ impl Deployments {
         let mut places = HashMap::new();
         for (index, (manifest, digest)) in functions.into_iter().enumerate() {
             let mut found = manifest.problems();
+            found.extend(dispatch::problems(&manifest));
             if let Some(first) = places.get(&manifest.name) {
                 found.push(
                     Problem::new(
@@ -417,6 +461,7 @@ impl Deployments {
         }
 
         problems.extend(self.conflicts(&table, &planned, &places));
+        problems.extend(loops(&table, &planned, &places));
         if problems.is_empty() {
             Ok(planned)
         } else {
@@ -496,21 +541,66 @@ impl Deployments {
     /// Compiles a component of the registry, unless the code cache has it.
     async fn compile_deployed(&self, digest: Digest) -> Result<(), NotCompiled> {
         if !self.runtime.is_compiled(digest) {
-            let bytes = self.registry.component_bytes(digest).await?;
+            let bytes = self.backend.registry.component_bytes(digest).await?;
             self.runtime.compile(bytes).await?;
         }
         Ok(())
     }
 
+    /// Makes the topics of what was deployed, and its consumers: `from: now` is now, not when they are first run.
+    async fn begin_reading(&self, deployed: &[Deployed]) {
+        for Deployed { version, .. } in deployed {
+            let manifest = &version.manifest;
+            let begun = async {
+                self.backend.log.create(manifest.topics().collect()).await.map_err(|error| error.to_string())?;
+                for (_, trigger) in manifest.topic_triggers() {
+                    let topics = match trigger.name.name() {
+                        Some(topic) => vec![topic],
+                        None => {
+                            let topics = self.backend.log.topics().await.map_err(|error| error.to_string())?;
+                            let topics = topics.into_iter().map(|topic| topic.name);
+                            topics.filter(|topic| trigger.name.matches(topic)).collect()
+                        }
+                    };
+                    for topic in topics {
+                        let name = ConsumerName { function: manifest.name.clone(), topic };
+                        let opened = self.backend.consumers.open(&name, dispatch::start(trigger)).await;
+                        opened.map_err(|error| error.to_string())?;
+                    }
+                }
+                Ok::<_, String>(())
+            };
+            // It is deployed, and the dispatcher tries the same again.
+            if let Err(error) = begun.await {
+                tracing::warn!(function = %manifest.name, %error, "its topics can't be read yet");
+            }
+        }
+    }
+
     fn activate(&self, version: Version, counters: Arc<Counters>) -> Arc<ActiveFunction> {
         let handle = self.runtime.function(&version);
-        Arc::new(ActiveFunction { version, handle, counters })
+        let effects = Arc::new(Immediate::new(version.name().clone(), self.backend.clone()));
+        Arc::new(ActiveFunction { version, handle, counters, effects })
     }
 
     /// Tells the operator, in the function's own log.
     fn say(&self, version: &Version, message: String) {
         self.logs.record(LogRecord::new(version.name(), version.number, LogStream::Platform, message));
     }
+}
+
+/// What would go round in circles.
+fn loops(table: &Table, planned: &[Planned], places: &HashMap<FunctionName, usize>) -> Vec<FunctionProblem> {
+    let coming: Vec<_> = planned.iter().map(|new| &new.manifest).collect();
+    let staying = table.functions.iter().filter(|(name, _)| !places.contains_key(*name));
+    let staying = staying.map(|(_, function)| &function.version.manifest);
+    let changed: Vec<_> = (0..coming.len()).collect();
+    let all: Vec<_> = coming.into_iter().chain(staying).collect();
+    let found = dispatch::loops::problems(&all, &changed);
+    found
+        .into_iter()
+        .map(|(index, problem)| FunctionProblem { function: Some(all[index].name.clone()), index, problem })
+        .collect()
 }
 
 impl Table {

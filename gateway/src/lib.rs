@@ -16,7 +16,9 @@
 
 pub mod active;
 pub mod api;
+pub mod backend;
 pub mod deploy;
+pub mod dispatch;
 pub mod http;
 pub mod logs;
 pub mod metrics;

@@ -15,6 +15,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use dunlin_events::{
     Body, Failure, Invocation, InvocationId,
+    invocation::Effected,
     logs::{LogRecord, LogSink, LogStream},
 };
 use futures_util::task::noop_waker;
@@ -114,7 +115,10 @@ where
     // An invocation that is dropped from here on is counted too.
     let mut open = Open(Some(Run { function: Arc::clone(function), id, logs, started: Instant::now() }));
     let outcome = match read(body, function.version.manifest.limits.request_body.bytes()).await {
-        Ok(body) => function.handle.invoke(Request::from_parts(head, body), Invocation { id, worker }).await,
+        Ok(body) => {
+            let invocation = Invocation { id, worker, effects: Effected::Function(Arc::clone(&function.effects)) };
+            function.handle.invoke(Request::from_parts(head, body), invocation).await
+        }
         Err(Unread::TooLarge) => Err(Failure::RequestTooLarge { limit: function.version.manifest.limits.request_body }),
         Err(Unread::Broken(failure)) => Err(failure),
     };
@@ -144,7 +148,7 @@ where
             if matches!(failure, Failure::RequestBody(_)) && slow.is_some_and(|slow| slow.load(Relaxed)) {
                 problem.status = StatusCode::REQUEST_TIMEOUT;
             }
-            let mut response = problem.response(id).map(Answer::Problem);
+            let mut response = problem.response(id).map(Answer::Own);
             marks.write(response.headers_mut());
             response
         }
@@ -152,7 +156,7 @@ where
 }
 
 /// What marks a request and its response: who the invocation is, and which trace and request it belongs to.
-struct Marks {
+pub(super) struct Marks {
     invocation: HeaderValue,
     request: HeaderValue,
     traceparent: HeaderValue,
@@ -180,12 +184,19 @@ impl Marks {
         Self { traceparent: value(text), invocation, request, continued }
     }
 
-    fn write(self, headers: &mut HeaderMap) {
+    pub(super) fn write(self, headers: &mut HeaderMap) {
         headers.reserve(3);
         headers.insert(INVOCATION, self.invocation);
         headers.insert(REQUEST_ID, self.request);
         headers.insert(trace::TRACEPARENT, self.traceparent);
     }
+}
+
+/// Makes of the caller's request the one the function gets, to be run later. Answers with what marks the response.
+pub(super) fn prepared(head: &mut request::Parts, context: &CallContext) -> Marks {
+    let marks = Marks::new(&head.headers, context.id);
+    prepare(head, context.caller.clone(), context.parameters.clone(), &marks);
+    marks
 }
 
 /// The headers of a response that no function was called for.
@@ -423,7 +434,8 @@ impl Drop for Open {
 
 /// The body of a response.
 pub(super) enum Answer {
-    Problem(Full<Bytes>),
+    /// The platform's own.
+    Own(Full<Bytes>),
     Streamed(Streamed),
 }
 
@@ -540,14 +552,14 @@ impl HttpBody for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match self.get_mut() {
-            Self::Problem(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::Streamed(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Problem(body) => body.is_end_stream(),
+            Self::Own(body) => body.is_end_stream(),
             // HTTP/2 takes a body for what it is, also in the answer to a `HEAD`.
             Self::Streamed(body) => body.bodiless || body.body.is_end_stream(),
         }
@@ -555,7 +567,7 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Problem(body) => body.size_hint(),
+            Self::Own(body) => body.size_hint(),
             Self::Streamed(body) => body.body.size_hint(),
         }
     }

@@ -6,9 +6,11 @@
 use crate::{
     active::ActiveFunction,
     deploy::{Deployments, Table},
+    dispatch::requests,
     http::{
         call::{self, Answer, CallContext, READ_WHOLE},
         connection::{Exchange, Outgoing, Traffic},
+        later,
         problem::Problem,
         routes::{Found, Parameters},
         tls::{Tls, TlsConfig, TlsError},
@@ -132,11 +134,20 @@ impl BindError {
 pub trait Tables: Send + Sync {
     /// Called for every request: it waits for nothing.
     fn table(&self) -> Guard<Arc<Table>>;
+
+    /// Where requests are kept that are answered later. `None` where they can't be.
+    fn later(&self) -> Option<&Deployments> {
+        None
+    }
 }
 
 impl Tables for Deployments {
     fn table(&self) -> Guard<Arc<Table>> {
         self.table()
+    }
+
+    fn later(&self) -> Option<&Deployments> {
+        Some(self)
     }
 }
 
@@ -278,6 +289,13 @@ pub(super) struct Requests {
     pub(super) scheme: Scheme,
 }
 
+/// Whom a request is for.
+enum Target {
+    Function(Arc<ActiveFunction>, Parameters),
+    /// It asks for the answer of an earlier one.
+    Answer,
+}
+
 /// Why no function is called.
 struct Refusal {
     problem: Problem,
@@ -293,7 +311,8 @@ impl Requests {
         let http1 = request.version() < Version::HTTP_2;
         let id = InvocationId::new();
         let mut response = match self.locate(&mut request) {
-            Ok((function, parameters)) => {
+            Ok(Target::Answer) => later::status(&*self.plane.tables, &request, id).await,
+            Ok(Target::Function(function, parameters)) => {
                 let limit = function.version.manifest.limits.request_body.bytes();
                 let refused = request.body().size_hint().lower() > limit;
                 let close = http1 && refused;
@@ -307,7 +326,11 @@ impl Requests {
                     logs: Arc::clone(&self.plane.logs),
                     slow: body.slow.clone(),
                 };
-                let mut response = call::answer(&function, Request::from_parts(head, body), context).await;
+                let request = Request::from_parts(head, body);
+                let mut response = match self.plane.tables.later().filter(|_| later::is_wanted(request.headers())) {
+                    None => call::answer(&function, request, context).await,
+                    Some(deployments) => later::accept(deployments, &function, request, context).await,
+                };
                 if close {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -322,7 +345,7 @@ impl Requests {
     }
 
     /// The function a request is for. Makes the request's URI absolute on the way.
-    fn locate(&self, request: &mut Request<Incoming>) -> Result<(Arc<ActiveFunction>, Parameters), Refusal> {
+    fn locate(&self, request: &mut Request<Incoming>) -> Result<Target, Refusal> {
         if request.headers().len() > HEADERS {
             return Err(Refusal::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -341,6 +364,9 @@ impl Requests {
         if !is_plain(path.path()) {
             return Err(Refusal::bad("the path has a `.` or `..` segment, or characters a URL must encode"));
         }
+        if path.path().starts_with(requests::PATH) && self.plane.tables.later().is_some() {
+            return Ok(Target::Answer);
+        }
         let found = self.plane.tables.table().routes.find(Some(authority.host()), request.method(), path.path());
         match found {
             Found::Function { function, parameters } => {
@@ -350,7 +376,7 @@ impl Requests {
                 uri.path_and_query = Some(path);
                 // `*`, the one path that is no path, has no route.
                 *request.uri_mut() = Uri::from_parts(uri).expect("it has a scheme, an authority and a path");
-                Ok((function, parameters))
+                Ok(Target::Function(function, parameters))
             }
             Found::MethodNotAllowed { allow } => Err(Refusal {
                 allow: Some(allow),
@@ -394,7 +420,7 @@ impl Requests {
     }
 
     fn refuse(&self, request: &Request<Incoming>, id: InvocationId, refusal: Refusal, http1: bool) -> Response<Answer> {
-        let mut response = refusal.problem.response(id).map(Answer::Problem);
+        let mut response = refusal.problem.response(id).map(Answer::Own);
         let headers = response.headers_mut();
         call::mark(request.headers(), id, headers);
         if let Some(allow) = refusal.allow {

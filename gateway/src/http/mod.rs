@@ -7,6 +7,7 @@ pub mod admin;
 pub mod call;
 mod connection;
 pub mod data;
+mod later;
 pub mod problem;
 pub mod routes;
 mod tls;

@@ -40,7 +40,7 @@ impl Problem {
         Self { status, reason, detail: detail.into(), retry_after: None }
     }
 
-    fn later(mut self, seconds: u32) -> Self {
+    pub(super) fn later(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
     }
@@ -87,6 +87,10 @@ impl From<&Failure> for Problem {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "the platform has no room for another invocation").later(1)
             }
             Failure::Start(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the function could not be started").later(5),
+            Failure::Unavailable(_) => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "the platform could not read or write the function's data")
+                    .later(5)
+            }
             Failure::Time { limit } => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 failure.reason(),

@@ -1,8 +1,11 @@
-//! The admin plane and deploys, over its socket and against the real registry.
+//! The admin plane and deploys, over its socket and against the real store.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
+mod consumers;
+mod events;
 mod platform;
+mod state;
 
 use bytes::Bytes;
 use dunlin_events::{
@@ -432,7 +435,13 @@ async fn the_document_is_openapi_and_what_it_lists_is_served() {
             let address = path
                 .replace("{digest}", &Digest::of(b"").to_string())
                 .replace("{name}", "nobody")
-                .replace("{path}", "a/b");
+                .replace("{path}", "a/b")
+                .replace("{function}", "nobody")
+                .replace("{topic}", "nothing")
+                .replace("{offset}", "0")
+                .replace("{number}", "0")
+                .replace("{bucket}", "shared:nothing")
+                .replace("{key}", "a/b");
             let asked = platform.ask(method.to_uppercase().parse().unwrap(), &address, "").await;
             let status = asked.status.as_u16().to_string();
             assert_ne!(status, "405", "{method} {path}");
@@ -444,18 +453,25 @@ async fn the_document_is_openapi_and_what_it_lists_is_served() {
             served += 1;
         }
         if !item.contains_key("patch") {
+            let path = path.replace("{bucket}/{key}", "shared:nothing/a");
             let answer = platform.ask(Method::PATCH, &path.replace("{name}", "nobody"), "").await;
             assert_eq!(answer.problem().status, 405, "{path} serves what it doesn't list");
             assert!(answer.headers.contains_key("allow"), "{path}");
         }
     }
-    assert_eq!(served, 12 + 2 * 7);
+    assert_eq!(served, 33 + 2 * 7);
     assert_eq!(platform.get("/api/functions/").await.problem().status, 404);
 
     for reference in references(&document) {
         let pointer = reference.strip_prefix('#').expect("every reference is local");
         assert!(document.pointer(pointer).is_some(), "`{reference}` leads nowhere");
     }
+    let published = &document["paths"]["/api/topics/{topic}/events"]["post"];
+    let modes: HashSet<_> =
+        published["requestBody"]["content"].as_object().unwrap().keys().map(String::as_str).collect();
+    let batch = "application/cloudevents-batch+json";
+    assert_eq!(modes, HashSet::from(["*/*", "application/cloudevents+json", batch, "application/x-ndjson"]));
+    assert!(published["responses"]["202"].is_object());
     let query: Vec<_> = document["paths"]["/api/logs"]["get"]["parameters"].as_array().unwrap().iter().collect();
     assert_eq!(
         query.iter().map(|p| p["name"].as_str().unwrap()).collect::<Vec<_>>(),

@@ -1,15 +1,17 @@
-//! A platform to test against: the real registry, deployments and admin plane, and a runtime that keeps the contract of
+//! A platform to test against: the real store, deployments and admin plane, and a runtime that keeps the contract of
 //! `dunlin_events::Runtime` without WebAssembly: its functions answer with what they were called with.
 
 use bytes::Bytes;
 use dunlin_events::{
     Body, BoxFuture, Component, Digest, Failure, Function, Invocation, Manifest, Runtime, Shape, Version,
+    effects::Outcome,
     manifest::Problem,
-    runtime::{CompileError, Load},
+    runtime::{CompileError, Feed, Load},
     units::ByteSize,
 };
 use dunlin_gateway::{
     api::ProblemDocument,
+    backend::Backend,
     deploy::Deployments,
     http::admin::{AdminConfig, AdminPlane},
     logs::LogBuffer,
@@ -119,6 +121,15 @@ impl Function for Guest {
         })
     }
 
+    fn handle<'a>(&'a self, feed: Arc<dyn Feed>, _: Invocation) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            while let Some(deliveries) = feed.next() {
+                feed.ended(Ok(deliveries.into_iter().map(|_| Outcome::Done(vec![])).collect()));
+            }
+            Ok(())
+        })
+    }
+
     fn load(&self) -> Load {
         Load { running: 0, waiting: 0 }
     }
@@ -149,8 +160,8 @@ impl Platform {
         let store = Arc::new(Store::open(folder.path()).unwrap());
         let guests = Arc::new(Guests::default());
         let logs = LogBuffer::new(ByteSize::mib(16));
-        let deployments =
-            Deployments::open(store, Arc::clone(&guests) as _, logs, folder.path().join("uploads")).await.unwrap();
+        let (backend, uploads) = (Backend::of(store), folder.path().join("uploads"));
+        let deployments = Deployments::open(backend, Arc::clone(&guests) as _, logs, uploads).await.unwrap();
         let config = AdminConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: token.map(|token| dunlin_events::secrets::SecretValue::new(token.into())),
@@ -196,6 +207,19 @@ impl Platform {
     pub(crate) async fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Answer {
         let request = self.request(method, path).body(Full::new(body.into()).boxed()).unwrap();
         Answer::of(self.send(request).await).await
+    }
+
+    /// Sends a request with headers and reads the whole answer.
+    pub(crate) async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let request = self.request(method, path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answer::of(self.send(request.body(Full::new(body.into()).boxed()).unwrap()).await).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

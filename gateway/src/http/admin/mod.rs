@@ -1,15 +1,25 @@
 //! The admin plane: the listener operators and `dunlin` the client talk to.
 //!
-//! It owns who may talk to it ([`guard`]), what can be asked ([`operations`]), its description ([`openapi`]) and the answers
-//! when something can't be done ([`refusal`]). Its speed matters little and its surface much, so it is a plain axum router
+//! It owns who may talk to it ([`guard`]), what can be asked ([`operations`], with a file for each kind of thing), its
+//! description ([`openapi`]) and the answers when something can't be done ([`refusal`]). Its speed matters little and its surface much, so it is a plain axum router
 //! on the process's own runtime, apart from the data plane's workers: a deploy of ten thousand functions delays no request.
 
+mod consumers;
+mod dead_letters;
+mod events;
+mod functions;
 mod guard;
+mod logs;
 mod openapi;
 mod operations;
+mod publish;
 mod refusal;
+mod request;
+mod state;
+mod topics;
 
 use crate::{
+    backend::Backend,
     deploy::Deployments,
     http::tls::{Tls, TlsConfig, TlsError},
 };
@@ -101,13 +111,14 @@ pub struct AdminPlane {
 /// What the operations work on.
 pub(crate) struct App {
     deployments: Arc<Deployments>,
+    backend: Backend,
     component_limit: u64,
     worker: usize,
     openapi: Bytes,
     scheme: Scheme,
     /// `Authorization` is for the plane, not for the functions invoked through it.
     token: bool,
-    /// Ends what would never end by itself: those who follow the log.
+    /// Ends what would never end by itself: those who follow the log or a topic.
     stopping: CancellationToken,
 }
 
@@ -128,6 +139,7 @@ impl AdminPlane {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let app = App {
+            backend: deployments.backend().clone(),
             deployments,
             component_limit: config.component_limit.bytes(),
             worker: config.worker,

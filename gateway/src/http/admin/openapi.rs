@@ -5,8 +5,11 @@
 //! by a derive of its own, which the contracts in `dunlin-events` don't have.
 
 use super::App;
-use crate::api::{LogQuery, ProblemDocument};
-use axum::routing::MethodRouter;
+use crate::api::ProblemDocument;
+use axum::{
+    handler::Handler,
+    routing::{self, MethodRouter},
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -14,44 +17,141 @@ use std::sync::Arc;
 /// Something the admin API does.
 pub(super) struct Operation {
     /// As OpenAPI writes them: lowercase.
-    pub(super) methods: &'static [&'static str],
+    methods: &'static [&'static str],
     /// As axum writes it: `/api/functions/{name}/invoke/{*path}`.
     pub(super) path: &'static str,
-    pub(super) id: &'static str,
-    pub(super) summary: &'static str,
-    pub(super) takes: Option<Content>,
-    pub(super) answers: Answers,
+    id: &'static str,
+    summary: &'static str,
+    /// What may stand behind the `?`.
+    query: Option<fn(&mut SchemaGenerator) -> Schema>,
+    takes: Option<Content>,
+    answers: Answers,
     /// The statuses it refuses with, beside those of every operation.
-    pub(super) refuses: &'static [u16],
+    refuses: &'static [u16],
     pub(super) handler: MethodRouter<Arc<App>>,
 }
 
 /// What an operation answers with when it does what it was asked.
-pub(super) enum Answers {
+enum Answers {
     Content(Content),
+    /// 202: it is on disk, and what becomes of it comes later.
+    Accepted(Content),
     Nothing,
     /// Whatever the function answers.
     Function,
 }
 
+impl Operation {
+    fn new(
+        methods: &'static [&'static str],
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: MethodRouter<Arc<App>>,
+    ) -> Self {
+        Self { methods, path, id, summary, query: None, takes: None, answers: Answers::Nothing, refuses: &[], handler }
+    }
+
+    pub(super) fn get<T: 'static>(
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: impl Handler<T, Arc<App>>,
+    ) -> Self {
+        Self::new(&["get"], path, id, summary, routing::get(handler))
+    }
+
+    pub(super) fn put<T: 'static>(
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: impl Handler<T, Arc<App>>,
+    ) -> Self {
+        Self::new(&["put"], path, id, summary, routing::put(handler))
+    }
+
+    pub(super) fn post<T: 'static>(
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: impl Handler<T, Arc<App>>,
+    ) -> Self {
+        Self::new(&["post"], path, id, summary, routing::post(handler))
+    }
+
+    pub(super) fn delete<T: 'static>(
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: impl Handler<T, Arc<App>>,
+    ) -> Self {
+        Self::new(&["delete"], path, id, summary, routing::delete(handler))
+    }
+
+    /// Runs a function, with any method.
+    pub(super) fn function<T: 'static>(
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: impl Handler<T, Arc<App>>,
+    ) -> Self {
+        let methods = &["get", "put", "post", "delete", "options", "head", "patch"];
+        Self { answers: Answers::Function, ..Self::new(methods, path, id, summary, routing::any(handler)) }
+    }
+
+    pub(super) fn query<T: JsonSchema>(self) -> Self {
+        Self { query: Some(T::json_schema), ..self }
+    }
+
+    pub(super) fn takes(self, content: Content) -> Self {
+        Self { takes: Some(content), ..self }
+    }
+
+    pub(super) fn answers(self, content: Content) -> Self {
+        Self { answers: Answers::Content(content), ..self }
+    }
+
+    pub(super) fn accepts(self, content: Content) -> Self {
+        Self { answers: Answers::Accepted(content), ..self }
+    }
+
+    pub(super) fn refuses(self, refuses: &'static [u16]) -> Self {
+        Self { refuses, ..self }
+    }
+}
+
+/// What a body may be: one of some media types.
 pub(super) struct Content {
-    media_type: &'static str,
     required: bool,
-    schema: fn(&mut SchemaGenerator) -> Schema,
+    types: Vec<(&'static str, fn(&mut SchemaGenerator) -> Schema)>,
 }
 
 impl Content {
+    fn of<T: JsonSchema>(media_type: &'static str) -> Self {
+        Self { required: true, types: vec![(media_type, SchemaGenerator::subschema_for::<T>)] }
+    }
+
     pub(super) fn json<T: JsonSchema>() -> Self {
-        Self { media_type: "application/json", required: true, schema: SchemaGenerator::subschema_for::<T> }
+        Self::of::<T>("application/json")
     }
 
     pub(super) fn lines<T: JsonSchema>() -> Self {
-        Self { media_type: "application/x-ndjson", ..Self::json::<T>() }
+        Self::of::<T>("application/x-ndjson")
     }
 
     /// Bytes or text without a schema.
     pub(super) fn raw(media_type: &'static str) -> Self {
-        Self { media_type, required: true, schema: |_| true.into() }
+        Self { required: true, types: vec![(media_type, |_| true.into())] }
+    }
+
+    pub(super) fn or<T: JsonSchema>(mut self, media_type: &'static str) -> Self {
+        self.types.push((media_type, SchemaGenerator::subschema_for::<T>));
+        self
+    }
+
+    pub(super) fn or_raw(mut self, media_type: &'static str) -> Self {
+        self.types.push((media_type, |_| true.into()));
+        self
     }
 
     pub(super) fn optional(self) -> Self {
@@ -59,7 +159,8 @@ impl Content {
     }
 
     fn document(&self, generator: &mut SchemaGenerator) -> Value {
-        json!({ self.media_type: { "schema": (self.schema)(generator) } })
+        let types = self.types.iter();
+        types.map(|(media_type, schema)| ((*media_type).to_owned(), json!({ "schema": schema(generator) }))).collect()
     }
 }
 
@@ -78,15 +179,14 @@ pub(super) fn document(operations: &[Operation]) -> Value {
             path[method] = describe(operation, method, generator);
         }
     }
-    let problem = Content { media_type: "application/problem+json", ..Content::json::<ProblemDocument>() };
-    let problem = problem.document(generator);
+    let problem = Content::of::<ProblemDocument>("application/problem+json").document(generator);
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Dunlin admin API",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
-            "description": "Deploys functions and watches them. Fields may be added to answers at any time; those there stay.",
+            "description": "Deploys functions and watches them, publishes and reads events, keeps state. Fields may be added to answers at any time; those there stay.",
         },
         "paths": paths,
         "components": {
@@ -110,6 +210,9 @@ fn describe(operation: &Operation, method: &str, generator: &mut SchemaGenerator
         Answers::Content(content) => {
             responses.insert("200".into(), json!({ "description": "Done.", "content": content.document(generator) }))
         }
+        Answers::Accepted(content) => {
+            responses.insert("202".into(), json!({ "description": "On disk.", "content": content.document(generator) }))
+        }
         Answers::Nothing => responses.insert("204".into(), json!({ "description": "Done." })),
         Answers::Function => {
             let description = "What the function answers, or the problem document of its failure.";
@@ -120,8 +223,8 @@ fn describe(operation: &Operation, method: &str, generator: &mut SchemaGenerator
         responses.insert(status.to_string(), json!({ "$ref": "#/components/responses/Problem" }));
     }
     let mut parameters: Vec<_> = operation.path.split('/').filter_map(path_parameter).collect();
-    if operation.path == "/api/logs" {
-        parameters.extend(query_parameters(&LogQuery::json_schema(generator)));
+    if let Some(query) = operation.query {
+        parameters.extend(query_parameters(&query(generator)));
     }
     let mut described = json!({
         "operationId": id, "summary": operation.summary, "parameters": parameters, "responses": responses,
@@ -139,7 +242,12 @@ fn path_parameter(segment: &str) -> Option<Value> {
     let name = segment.strip_prefix('{')?.strip_suffix('}')?.trim_start_matches('*');
     let description = match name {
         "digest" => "A component's SHA-256: `sha256:` and 64 hexadecimal digits.",
-        "name" => "A function's name.",
+        "name" | "function" => "A function's name.",
+        "topic" => "A topic's name.",
+        "offset" => "An event's place in its topic, counted from 0.",
+        "number" => "A dead letter's number.",
+        "bucket" => "A bucket of state: `function:NAME` for a function's own, or `shared:NAME`.",
+        "key" => "A key. It may hold slashes.",
         _ => "The path the function is called with. It may hold slashes.",
     };
     Some(json!({

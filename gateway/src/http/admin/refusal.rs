@@ -1,11 +1,18 @@
 //! What the admin API answers when it doesn't do what it was asked: every error of the platform's mapped to a status.
 
 use crate::{
-    api::ProblemDocument,
+    api::{EventProblem, ProblemDocument},
     deploy::{DeployError, RollbackError, StageError},
 };
 use axum::response::{IntoResponse, Response};
-use dunlin_events::{registry::RegistryError, runtime::CompileError};
+use dunlin_events::{
+    consumers::CommitError,
+    event::{InvalidEvent, http::HttpError},
+    registry::RegistryError,
+    runtime::CompileError,
+    state::StateError,
+    topics::{LogError, TopicName},
+};
 use http::{HeaderValue, StatusCode, header};
 use std::io;
 
@@ -26,6 +33,7 @@ impl Refusal {
                 invocation: None,
                 reason: None,
                 errors: Vec::new(),
+                events: Vec::new(),
             }),
         }
     }
@@ -38,6 +46,7 @@ impl IntoResponse for Refusal {
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         let (name, value) = match status {
             StatusCode::UNAUTHORIZED => (header::WWW_AUTHENTICATE, "Bearer"),
+            StatusCode::TOO_MANY_REQUESTS => (header::RETRY_AFTER, "1"),
             StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "5"),
             _ => return response,
         };
@@ -100,6 +109,67 @@ impl From<RollbackError> for Refusal {
     }
 }
 
+impl From<LogError> for Refusal {
+    fn from(error: LogError) -> Self {
+        let detail = error.to_string();
+        match error {
+            LogError::NoTopic(topic) => no_topic(&topic),
+            LogError::Busy(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, detail),
+            LogError::Unsettled { .. } => Self::new(StatusCode::CONFLICT, detail),
+            LogError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail),
+        }
+    }
+}
+
+impl From<CommitError> for Refusal {
+    fn from(error: CommitError) -> Self {
+        let detail = error.to_string();
+        match error {
+            CommitError::NoTopic(topic) => no_topic(&topic),
+            CommitError::NoConsumer(_) => {
+                Self::new(StatusCode::NOT_FOUND, format!("{detail}; `/api/consumers` lists those there are"))
+            }
+            CommitError::Conflict { .. } | CommitError::Settled { .. } => Self::new(StatusCode::CONFLICT, detail),
+            CommitError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail),
+        }
+    }
+}
+
+impl From<StateError> for Refusal {
+    fn from(error: StateError) -> Self {
+        let status = match error {
+            StateError::Conflict { .. } => StatusCode::PRECONDITION_FAILED,
+            StateError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<HttpError> for Refusal {
+    fn from(error: HttpError) -> Self {
+        let detail = error.to_string();
+        match error {
+            HttpError::NotAnEvent | HttpError::UnsupportedMediaType(_) | HttpError::UnsupportedEncoding(_) => {
+                Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+            }
+            HttpError::Invalid(invalid) => invalid.into(),
+        }
+    }
+}
+
+impl From<InvalidEvent> for Refusal {
+    fn from(invalid: InvalidEvent) -> Self {
+        let mut refusal = Self::new(StatusCode::BAD_REQUEST, invalid.to_string());
+        refusal.document.events = vec![EventProblem { index: 0, attribute: invalid.attribute, reason: invalid.reason }];
+        refusal
+    }
+}
+
+fn no_topic(topic: &TopicName) -> Refusal {
+    let detail = format!("there is no topic `{topic}`; create it with `dunlin topics create {topic}`");
+    Refusal::new(StatusCode::NOT_FOUND, detail)
+}
+
 fn compile(error: &CompileError) -> StatusCode {
     match error {
         CompileError::NotWasm { .. }
@@ -108,6 +178,7 @@ fn compile(error: &CompileError) -> StatusCode {
         | CompileError::NoStart { .. }
         | CompileError::OtherWorld { .. }
         | CompileError::Import { .. }
+        | CompileError::Export { .. }
         | CompileError::TooDemanding { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         CompileError::Cache(_) => StatusCode::SERVICE_UNAVAILABLE,
     }

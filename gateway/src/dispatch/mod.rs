@@ -1,0 +1,305 @@
+//! Functions on events: what is in a topic is handed to the functions that read it.
+//!
+//! ```text
+//!   Deployments ──▶ Dispatcher: a consumer for every function and topic, started, changed and stopped with deploys
+//!                      │
+//!                      ▼
+//!                  consumer ──▶ lane ──▶ Function::handle, or a request (answer)     on the dispatcher's worker threads
+//!                      ▲          │
+//!                      └──────────┴──▶ one commit: events, state, position           retry, dead letters
+//! ```
+//!
+//! It owns filters, order, attempts and what of a run takes effect. It knows no storage and no sandbox; both are contracts.
+
+mod answer;
+mod consumer;
+mod filter;
+mod immediate;
+mod lane;
+pub(crate) mod loops;
+mod output;
+pub(crate) mod requests;
+mod retention;
+mod retry;
+mod settings;
+mod transaction;
+
+pub use immediate::Immediate;
+pub use output::{DEPTH, MAX_EVENT};
+pub(crate) use settings::start;
+
+use crate::{active::ActiveFunction, backend::Backend, deploy::Deployments};
+use consumer::Consumer;
+use dunlin_events::{
+    Manifest,
+    consumers::{CommitError, ConsumerName, Progress, Start},
+    manifest::{Problem, TopicTrigger},
+    topics::{LogError, TopicName},
+};
+use filter::Filter;
+use settings::Settings;
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::Notify,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What of a manifest's topic triggers can't be, beyond what the manifest itself knows.
+pub(crate) fn problems(manifest: &Manifest) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, trigger) in manifest.topic_triggers() {
+        if let Some(Err(error)) = trigger.filter.as_deref().map(Filter::compile) {
+            problems.push(Problem::new(format!("/triggers/{index}/topic/filter"), error.to_string()));
+        }
+    }
+    problems
+}
+
+/// How the running consumers are reached: told of news, and held while one is moved.
+#[derive(Default)]
+pub struct Switchboard {
+    running: Mutex<HashMap<ConsumerName, Running>>,
+    held: Mutex<HashSet<ConsumerName>>,
+    /// Told when what should run has changed.
+    news: Notify,
+    /// Told when a consumer has ended.
+    ended: Notify,
+}
+
+struct Running {
+    /// The version that runs.
+    function: Arc<ActiveFunction>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl Switchboard {
+    fn running(&self) -> MutexGuard<'_, HashMap<ConsumerName, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<ConsumerName>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What should run may have changed: functions, or topics.
+    pub(crate) fn changed(&self) {
+        self.news.notify_one();
+    }
+
+    /// What a consumer has parked was changed.
+    pub(crate) fn wake(&self, name: &ConsumerName) {
+        if let Some(running) = self.running().get(name) {
+            running.wake.notify_one();
+        }
+    }
+
+    /// Moves a consumer: it is stopped, moved, and started again.
+    pub(crate) async fn seek(
+        &self,
+        backend: &Backend,
+        name: &ConsumerName,
+        to: Start,
+    ) -> Result<Progress, CommitError> {
+        /// Lets it run again, however the move ends.
+        struct Release<'a>(&'a Switchboard, &'a ConsumerName);
+        impl Drop for Release<'_> {
+            fn drop(&mut self) {
+                self.0.held().remove(self.1);
+                self.0.changed();
+            }
+        }
+        self.held().insert(name.clone());
+        let _release = Release(self, name);
+        loop {
+            let ended = self.ended.notified();
+            match self.running().get(name) {
+                Some(running) => running.stop.cancel(),
+                None => break,
+            }
+            // Looked at again now and then: another may have been told in our place.
+            let _ = tokio::time::timeout(Duration::from_millis(100), ended).await;
+        }
+        backend.consumers.seek(name, to).await
+    }
+}
+
+/// Why the dispatcher can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("no thread can be started for events: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Hands events to functions.
+pub struct Dispatcher {
+    deployments: Arc<Deployments>,
+    workers: Arc<Workers>,
+    /// Ends the threads. Not the workers' own: what runs on them holds them.
+    _threads: DropGuard,
+}
+
+/// The threads events are handled on.
+pub(crate) struct Workers {
+    handles: Vec<Handle>,
+    /// Of the first among the platform's workers.
+    first: usize,
+    next: AtomicUsize,
+}
+
+impl Workers {
+    fn start(first: usize, count: NonZeroUsize, end: &CancellationToken) -> io::Result<Self> {
+        let mut handles = Vec::new();
+        for index in 0..count.get() {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            handles.push(runtime.handle().clone());
+            let end = end.clone();
+            thread::Builder::new().name(format!("dunlin-events-{index}")).spawn(move || {
+                runtime.block_on(end.cancelled());
+                runtime.shutdown_background();
+            })?;
+        }
+        Ok(Self { handles, first, next: AtomicUsize::new(0) })
+    }
+
+    /// A thread for the next lane, and its number among the platform's workers.
+    fn next(&self) -> (usize, &Handle) {
+        let index = self.next.fetch_add(1, Relaxed) % self.handles.len();
+        (self.first + index, &self.handles[index])
+    }
+}
+
+impl Dispatcher {
+    /// Starts `count` threads, which are the platform's workers from `first` on.
+    pub fn start(deployments: Arc<Deployments>, first: usize, count: NonZeroUsize) -> Result<Self, StartError> {
+        let end = CancellationToken::new();
+        let workers = Arc::new(Workers::start(first, count, &end)?);
+        Ok(Self { deployments, workers, _threads: end.drop_guard() })
+    }
+
+    /// Keeps a consumer running for every function and topic, until `shutdown`; then lets what runs end for as long as
+    /// `grace`. What is cut off then is repeated after the next start: nothing of it has happened.
+    pub async fn run(self, shutdown: CancellationToken, grace: Duration) {
+        let board = self.deployments.switchboard();
+        let tidy = retention::run(self.deployments.backend().clone());
+        let keep = async {
+            loop {
+                if let Err(error) = self.match_deployed().await {
+                    tracing::warn!(%error, "consumers can't be started, and are tried again");
+                    let _ = tokio::time::timeout(Duration::from_secs(1), board.news.notified()).await;
+                    continue;
+                }
+                board.news.notified().await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = keep => {}
+            () = tidy => {}
+        }
+        board.running().values().for_each(|running| running.stop.cancel());
+        let ended = async {
+            while !board.running().is_empty() {
+                let _ = tokio::time::timeout(Duration::from_millis(50), board.ended.notified()).await;
+            }
+        };
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            tracing::warn!("runs on events did not end in time and were cut off; they are repeated after the next start");
+        }
+    }
+
+    /// Starts, changes and stops consumers so that they are those of what is deployed.
+    async fn match_deployed(&self) -> Result<(), LogError> {
+        let backend = self.deployments.backend();
+        let board = self.deployments.switchboard();
+        let functions: Vec<_> = self.deployments.table().functions.values().cloned().collect();
+        let mut wanted: HashMap<ConsumerName, (Arc<ActiveFunction>, TopicTrigger)> = HashMap::new();
+        let named: HashSet<TopicName> = functions.iter().flat_map(|function| function.version.manifest.topics()).collect();
+        if !named.is_empty() {
+            backend.log.create(named.into_iter().collect()).await?;
+        }
+        let topics = backend.log.topics().await?;
+        if !topics.is_empty() {
+            let own = |topic: &TopicName| requests::function_of(topic).map(str::to_owned);
+            let requests: HashMap<String, TopicName> =
+                topics.iter().filter_map(|topic| Some((own(&topic.name)?, topic.name.clone()))).collect();
+            for function in functions {
+                if let Some(topic) = requests.get(function.name().as_str()) {
+                    let name = ConsumerName { function: function.name().clone(), topic: topic.clone() };
+                    wanted.insert(name, (Arc::clone(&function), settings::requests(topic)));
+                }
+                if function.version.manifest.topic_triggers().next().is_none() {
+                    continue;
+                }
+                for topic in topics.iter().filter(|topic| own(&topic.name).is_none()) {
+                    let triggers = function.version.manifest.topic_triggers();
+                    let mut triggers = triggers.filter(|(_, trigger)| trigger.name.matches(&topic.name));
+                    if let Some((_, trigger)) = triggers.next() {
+                        let name = ConsumerName { function: function.name().clone(), topic: topic.name.clone() };
+                        wanted.insert(name, (Arc::clone(&function), trigger.clone()));
+                    }
+                }
+            }
+        }
+        {
+            let (running, held) = (board.running(), board.held());
+            wanted.retain(|name, _| !held.contains(name));
+            for (name, running) in running.iter() {
+                let same = wanted.get(name).is_some_and(|(function, _)| Arc::ptr_eq(function, &running.function));
+                if same {
+                    wanted.remove(name);
+                } else {
+                    // Its end is news, and what is wanted in its place is started then.
+                    running.stop.cancel();
+                    wanted.remove(name);
+                }
+            }
+        }
+        for (name, (function, trigger)) in wanted {
+            self.start_consumer(name, function, &trigger);
+        }
+        Ok(())
+    }
+
+    fn start_consumer(&self, name: ConsumerName, function: Arc<ActiveFunction>, trigger: &TopicTrigger) {
+        let settings = match Settings::new(&function.version.manifest, trigger) {
+            Ok(settings) => Arc::new(settings),
+            // It was checked at deploy, by this platform or an earlier one.
+            Err(error) => return tracing::error!(function = %name.function, %error, "a trigger can't be used"),
+        };
+        let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let running = Running { function: Arc::clone(&function), wake: Arc::clone(&wake), stop: stop.clone() };
+        self.deployments.switchboard().running().insert(name.clone(), running);
+        let consumer = Consumer {
+            name: name.clone(),
+            start: settings::start(trigger),
+            settings,
+            function,
+            backend: self.deployments.backend().clone(),
+            logs: Arc::clone(self.deployments.logs()) as _,
+            workers: Arc::clone(&self.workers),
+            wake,
+            stop,
+        };
+        let deployments = Arc::clone(&self.deployments);
+        let (_, handle) = self.workers.next();
+        handle.spawn(async move {
+            consumer.run().await;
+            let board = deployments.switchboard();
+            board.running().remove(&name);
+            board.ended.notify_waiters();
+            board.changed();
+        });
+    }
+}
