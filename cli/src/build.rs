@@ -20,7 +20,7 @@ pub(crate) struct BuildArgs {
 }
 
 pub(crate) async fn run(args: BuildArgs) -> anyhow::Result<()> {
-    let files = manifest::read_all(&args.path, &process_environment)?;
+    let files = manifest::read_all(&[&args.path], &process_environment)?;
     build_all(&files).await
 }
 

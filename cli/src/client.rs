@@ -24,8 +24,8 @@ pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8081";
 /// An answer that is no stream is read up to this size.
 const MOST_ANSWER: usize = 64 << 20;
 
-/// For what the platform answers from memory.
-const SOON: Duration = Duration::from_secs(30);
+/// For what the platform answers from memory or disk.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// For what makes it compile.
 const COMPILING: Duration = Duration::from_secs(600);
@@ -127,11 +127,22 @@ impl Client {
         self.call(request, body, COMPILING).await
     }
 
+    pub(crate) async fn put_json<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, CallError> {
+        let body = serde_json::to_vec(body).context("the request can't be written as JSON")?;
+        let request = self.request(Method::PUT, path).header(header::CONTENT_TYPE, "application/json");
+        self.call(request, full(body.into()), SOON).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<(), CallError> {
         self.bytes(self.request(Method::DELETE, path), empty(), SOON).await.map(|_| ())
     }
 
-    async fn call<T: DeserializeOwned>(
+    /// Sends a request and reads the JSON it is answered with.
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         request: http::request::Builder,
         body: RequestBody,
@@ -142,7 +153,7 @@ impl Client {
     }
 
     /// The body of a response that says that all went well.
-    async fn bytes(
+    pub(crate) async fn bytes(
         &self,
         request: http::request::Builder,
         body: RequestBody,

@@ -3,7 +3,7 @@
 use crate::{
     build,
     client::{CallError, Client, ServerArgs, segment},
-    functions::routes,
+    functions::triggered_by,
     manifest::{self, FileProblems, ManifestFile, Refused, process_environment},
     output::{BOLD, PLAIN, print, print_json, size, spin, spinner, table, tell, upload_bar},
 };
@@ -27,9 +27,9 @@ use std::{
 /// Components that the platform has already are not uploaded again. What is deployed unchanged keeps its version.
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// A function.yaml, or a folder.
+    /// A function.yaml or a folder; several of them are deployed together.
     #[arg(value_name = "PATH", default_value = ".")]
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     /// Run the manifests' `build` commands first.
     #[arg(long)]
     build: bool,
@@ -45,7 +45,7 @@ pub(crate) struct DeployArgs {
 
 pub(crate) async fn run(args: DeployArgs) -> anyhow::Result<()> {
     let client = Client::new(&args.server)?;
-    let files = manifest::read_all(&args.path, &process_environment)?;
+    let files = manifest::read_all(&args.paths, &process_environment)?;
     if args.build {
         build::build_all(&files).await?;
     }
@@ -178,9 +178,9 @@ pub(crate) fn deployed_table(response: &DeployResponse) -> String {
             (false, false) => "deployed",
         };
         let version = function.version.map_or_else(|| "-".into(), |version| version.to_string());
-        [function.name.to_string(), version, what.to_owned(), routes(&function.triggers)]
+        [function.name.to_string(), version, what.to_owned(), triggered_by(&function.triggers)]
     });
-    table(["NAME", "VERSION", "", "ROUTES"], rows)
+    table(["NAME", "VERSION", "", "TRIGGERS"], rows)
 }
 
 pub(crate) fn count(functions: usize) -> String {

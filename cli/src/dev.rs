@@ -120,7 +120,7 @@ async fn cycle(
     outputs: &mut BTreeSet<PathBuf>,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let files = manifest::read_all(path, &process_environment)?;
+    let files = manifest::read_all(&[path], &process_environment)?;
     let folders = files.iter().map(|file| file.folder().canonicalize()).collect::<Result<Vec<_>, _>>()?;
     for (index, file) in files.iter().enumerate() {
         if changed.is_none_or(|changed| is_affected(index, &folders, changed)) {

@@ -2,16 +2,12 @@
 
 use crate::{
     client::{Client, ServerArgs, segment},
-    output::{BOLD, PLAIN, ago, print, print_json, size, table, tell, timestamp},
-    report::Failure,
+    output::{BOLD, PLAIN, ago, confirm, print, print_json, size, table, tell, timestamp},
 };
 use clap::Args;
 use dunlin_events::{FunctionName, manifest::Trigger};
 use dunlin_gateway::api::{Activity, FunctionDetail, FunctionList, FunctionSummary, RollbackRequest, VersionList};
-use std::{
-    io::{BufRead as _, IsTerminal as _, Write as _},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 /// List the deployed functions.
 #[derive(Debug, Args)]
@@ -95,22 +91,22 @@ fn list_table(list: &FunctionList, now: SystemTime) -> String {
             name.to_string(),
             version.to_string(),
             shape.to_string(),
-            routes(triggers),
+            triggered_by(triggers),
             activity.invocations.to_string(),
             failed(activity).to_string(),
             ago(*deployed_at, now),
         ]
     });
-    table(["NAME", "VERSION", "KIND", "ROUTES", "INVOCATIONS", "FAILED", "DEPLOYED"], rows)
+    table(["NAME", "VERSION", "KIND", "TRIGGERS", "INVOCATIONS", "FAILED", "DEPLOYED"], rows)
 }
 
 fn failed(activity: &Activity) -> u64 {
     activity.failed.values().sum()
 }
 
-/// A function's routes in one line: `GET,POST api.example.com/invoices/{id}`.
-pub(crate) fn routes(triggers: &[Trigger]) -> String {
-    let routes: Vec<String> = triggers
+/// A function's triggers in one line: `GET,POST api.example.com/invoices/{id}  topic orders`.
+pub(crate) fn triggered_by(triggers: &[Trigger]) -> String {
+    let triggers: Vec<String> = triggers
         .iter()
         .map(|trigger| match trigger {
             Trigger::Http(http) => {
@@ -119,9 +115,10 @@ pub(crate) fn routes(triggers: &[Trigger]) -> String {
                 let space = if methods.is_empty() { "" } else { " " };
                 format!("{}{space}{host}{}", methods.join(","), http.path)
             }
+            Trigger::Topic(topic) => format!("topic {}", topic.name),
         })
         .collect();
-    if routes.is_empty() { "-".into() } else { routes.join("  ") }
+    if triggers.is_empty() { "-".into() } else { triggers.join("  ") }
 }
 
 pub(crate) async fn show(args: ShowArgs) -> anyhow::Result<()> {
@@ -135,7 +132,7 @@ fn show_text(detail: &FunctionDetail) -> anyhow::Result<String> {
     let component = &active.component;
     let mut lines = vec![
         format!("{BOLD}{name}{PLAIN} version {}, deployed {}", active.number, timestamp(active.deployed_at)),
-        format!("routes     {}", routes(&active.manifest.triggers)),
+        format!("triggers   {}", triggered_by(&active.manifest.triggers)),
         format!("component  {}, {} ({})", component.shape, size(component.size), component.digest),
         format!("now        {} running, {} waiting", activity.running, activity.waiting),
         format!("so far     {} invocations, {} failed{}", activity.invocations, failed(activity), reasons(activity)),
@@ -195,26 +192,11 @@ pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
 pub(crate) async fn remove(args: RemoveArgs) -> anyhow::Result<()> {
     let client = Client::new(&args.server)?;
     if !args.yes {
-        confirm(&args.name, client.server())?;
+        let question = format!("Remove `{}` with all its versions from {}?", args.name, client.server());
+        confirm(&question, &format!("`{}` was not removed", args.name)).await?;
     }
     client.delete(&format!("/api/functions/{}", segment(args.name.as_str()))).await?;
     Ok(print(format!("`{}` is removed", args.name))?)
-}
-
-/// Asks whether to go on. Where nobody can answer, the answer has to be on the command line.
-fn confirm(name: &FunctionName, server: &str) -> anyhow::Result<()> {
-    let mut answer = String::new();
-    if std::io::stdin().is_terminal() {
-        let mut stderr = std::io::stderr();
-        write!(stderr, "Remove `{name}` with all its versions from {server}? [y/N] ")?;
-        stderr.flush()?;
-        std::io::stdin().lock().read_line(&mut answer)?;
-        if matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Ok(());
-        }
-        return Err(Failure::refused("nothing was removed").into());
-    }
-    Err(Failure::refused(format!("`{name}` was not removed: nobody is there to ask")).help("say `--yes`").into())
 }
 
 #[cfg(test)]
@@ -232,6 +214,7 @@ mod tests {
                     "triggers": [
                         { "http": { "path": "/invoices/{id}", "methods": ["GET", "POST"], "host": "api.example.com" } },
                         { "http": { "path": "/" } },
+                        { "topic": { "name": "shop.*" } },
                     ],
                     "allow": { "secrets": ["STRIPE_KEY"] },
                 },
@@ -263,8 +246,8 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1120);
         assert_eq!(
             list_table(&FunctionList { functions: vec![summary] }, now),
-            "NAME     VERSION  KIND      ROUTES                                     INVOCATIONS  FAILED  DEPLOYED\n\
-             billing  3        http 0.2  GET,POST api.example.com/invoices/{id}  /  10           3       2m ago"
+            "NAME     VERSION  KIND      TRIGGERS                                                 INVOCATIONS  FAILED  DEPLOYED\n\
+             billing  3        http 0.2  GET,POST api.example.com/invoices/{id}  /  topic shop.*  10           3       2m ago"
         );
         let versions = VersionList { active: 3, versions: vec![active] };
         assert_eq!(
@@ -278,7 +261,7 @@ mod tests {
     fn one_function_in_full() {
         let text = show_text(&detail()).unwrap();
         for line in [
-            "routes     GET,POST api.example.com/invoices/{id}  /",
+            "triggers   GET,POST api.example.com/invoices/{id}  /  topic shop.*",
             "so far     10 invocations, 3 failed (2 time, 1 trap)",
             "average    5.00 ms",
             "imports    wasi:cli/stdout@0.2.0",

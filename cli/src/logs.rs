@@ -84,7 +84,12 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) async fn open(client: &Client, query: &Query) -> anyhow::Result<Self> {
-        let request = client.request(Method::GET, &query.path()).body(empty()).context("the request can't be built")?;
+        Self::of(client, client.request(Method::GET, &query.path())).await
+    }
+
+    /// Those a request without a body is answered with.
+    pub(crate) async fn of(client: &Client, request: http::request::Builder) -> anyhow::Result<Self> {
+        let request = request.body(empty()).context("the request can't be built")?;
         let response = client.send(request).await?;
         let status = response.status();
         if !status.is_success() {

@@ -7,17 +7,23 @@
 
 mod build;
 mod client;
+mod consumers;
+mod dead_letters;
 mod deploy;
 mod dev;
 mod doctor;
+mod events;
 mod functions;
 mod invoke;
 mod logs;
 mod manifest;
 mod output;
+mod publish;
 mod report;
 mod schema;
 mod secrets;
+mod state;
+mod topics;
 mod up;
 
 use anyhow::Context as _;
@@ -44,6 +50,7 @@ To begin:
   dunlin up                 run the platform, in a terminal of its own
   dunlin deploy DIR         deploy every function.yaml in and below a folder
   dunlin invoke NAME        call a function
+  dunlin publish TOPIC      publish an event
   dunlin dev DIR            build, deploy and watch, with a platform of its own
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused and nothing changed, 4 no platform answers,
@@ -78,6 +85,12 @@ enum ClientCommand {
     Show(functions::ShowArgs),
     Invoke(invoke::InvokeArgs),
     Logs(logs::LogsArgs),
+    Publish(Box<publish::PublishArgs>),
+    Events(events::EventsArgs),
+    Topics(Box<topics::TopicsArgs>),
+    Consumers(consumers::ConsumersArgs),
+    DeadLetters(dead_letters::DeadLettersArgs),
+    State(state::StateArgs),
     Versions(functions::VersionsArgs),
     Rollback(functions::RollbackArgs),
     Remove(functions::RemoveArgs),
@@ -100,7 +113,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Client(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.context("no event loop can be had")?.block_on(interruptible(run_client(command)))
+            let runtime = runtime.context("no event loop can be had")?;
+            let ended = runtime.block_on(interruptible(run_client(command)));
+            // Not dropped, which would wait for whoever reads stdin until its end.
+            runtime.shutdown_background();
+            ended
         }
     }
 }
@@ -113,6 +130,12 @@ async fn run_client(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Show(args) => functions::show(args).await.map(done),
         ClientCommand::Invoke(args) => invoke::run(args).await,
         ClientCommand::Logs(args) => logs::run(args).await.map(done),
+        ClientCommand::Publish(args) => publish::run(*args).await.map(done),
+        ClientCommand::Events(args) => events::run(args).await.map(done),
+        ClientCommand::Topics(args) => topics::run(*args).await.map(done),
+        ClientCommand::Consumers(args) => consumers::run(args).await.map(done),
+        ClientCommand::DeadLetters(args) => dead_letters::run(args).await.map(done),
+        ClientCommand::State(args) => state::run(args).await.map(done),
         ClientCommand::Versions(args) => functions::versions(args).await.map(done),
         ClientCommand::Rollback(args) => functions::rollback(args).await.map(done),
         ClientCommand::Remove(args) => functions::remove(args).await.map(done),

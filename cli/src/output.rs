@@ -2,15 +2,17 @@
 //!
 //! Results go to stdout, all else to stderr. `anstream` takes colours away where nobody sees them, and `NO_COLOR` is heard.
 
+use crate::report::Failure;
 use comfy_table::{Table, presets::NOTHING};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::{
     borrow::Cow,
     fmt::Display,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::io::AsyncBufReadExt as _;
 
 pub(crate) const BOLD: &str = "\x1b[1m";
 pub(crate) const RED: &str = "\x1b[31m";
@@ -36,6 +38,20 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 pub(crate) fn tell(text: impl Display) {
     // Where nobody reads it, it isn't missed.
     let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Asks whether to go on; `undone` says what has not happened if not. Where nobody can answer, the answer has to be on
+/// the command line.
+pub(crate) async fn confirm(question: &str, undone: &str) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::refused(format!("{undone}: nobody is there to ask")).help("say `--yes`").into());
+    }
+    let mut stderr = io::stderr();
+    write!(stderr, "{question} [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    tokio::io::BufReader::new(tokio::io::stdin()).read_line(&mut answer).await?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::refused(undone).into()) }
 }
 
 /// A table of rows below a header.
@@ -92,6 +108,14 @@ pub(crate) fn size(bytes: u64) -> String {
         unit = next;
     }
     if unit == "B" || value >= 100.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+}
+
+/// A counter of events on their way; nothing where stderr is no terminal.
+pub(crate) fn event_counter(message: String) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg} {human_pos} events, {per_sec}");
+    let bar = ProgressBar::new_spinner().with_style(style.expect("the template is well-formed")).with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }
 
 /// A bar for an upload of so many bytes; nothing where stderr is no terminal.

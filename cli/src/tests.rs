@@ -31,6 +31,16 @@ fn a_wrong_command_line_is_told() {
     assert_eq!(parse("dunlin invoke a -H nocolon").unwrap_err(), ErrorKind::ValueValidation);
     assert_eq!(parse("dunlin dev --server http://a --data b").unwrap_err(), ErrorKind::ArgumentConflict);
     assert_eq!(parse("dunlin deplyo").unwrap_err(), ErrorKind::InvalidSubcommand);
+    assert_eq!(parse("dunlin publish a").unwrap_err(), ErrorKind::MissingRequiredArgument);
+    assert_eq!(parse("dunlin publish a --ndjson --key k").unwrap_err(), ErrorKind::MissingRequiredArgument);
+    assert_eq!(parse("dunlin publish a --ndjson --type t --id 1").unwrap_err(), ErrorKind::ArgumentConflict);
+    assert_eq!(parse("dunlin publish A --type t").unwrap_err(), ErrorKind::ValueValidation);
+    assert_eq!(parse("dunlin events tail a --from 1 --last 2").unwrap_err(), ErrorKind::ArgumentConflict);
+    assert_eq!(parse("dunlin topics set a --max-age soon").unwrap_err(), ErrorKind::ValueValidation);
+    assert_eq!(parse("dunlin consumers seek a b --to end").unwrap_err(), ErrorKind::ValueValidation);
+    assert_eq!(parse("dunlin dead-letters redrive").unwrap_err(), ErrorKind::MissingRequiredArgument);
+    assert_eq!(parse("dunlin dead-letters drop 1 --all").unwrap_err(), ErrorKind::ArgumentConflict);
+    assert_eq!(parse("dunlin state get carts a").unwrap_err(), ErrorKind::ValueValidation);
     for line in [
         "dunlin deploy --dry-run --server http://a --token t",
         "dunlin invoke a /x?y=1 -X DELETE -H a:b -H c:d -d - -i",
@@ -38,6 +48,21 @@ fn a_wrong_command_line_is_told() {
         "dunlin rollback a --to 3",
         "dunlin remove a --yes",
         "dunlin completions zsh",
+        "dunlin publish a.b -t t -d @f --key k -a x=y --attribute z= --subject s --source /s --id 1 --content-type a/b",
+        "dunlin publish a --ndjson --type t --key k",
+        "dunlin events tail a -f --since 1h -n 5 --json",
+        "dunlin events show a 5",
+        "dunlin topics --json",
+        "dunlin topics set a --max-age none --max-size 10GiB --max-count 5",
+        "dunlin topics remove a --force -y",
+        "dunlin topics trim a --before 5",
+        "dunlin consumers",
+        "dunlin consumers seek a b --to 2026-01-01T00:00:00Z -y",
+        "dunlin dead-letters list --function a -n 5",
+        "dunlin dead-letters redrive 1 2",
+        "dunlin dead-letters drop --function a --topic b -y",
+        "dunlin state list shared:a --prefix x",
+        "dunlin state set function:a k/l -",
     ] {
         assert!(parse(line).is_ok(), "{line}");
     }

@@ -5,7 +5,9 @@ use anyhow::Context as _;
 use clap::{Args, FromArgMatches as _, ValueEnum, builder::NonEmptyStringValueParser};
 use dunlin_events::{secrets::SecretValue, units::ByteSize};
 use dunlin_gateway::{
+    backend::Backend,
     deploy::Deployments,
+    dispatch::Dispatcher,
     http::{
         TlsConfig,
         admin::{AdminConfig, AdminPlane},
@@ -154,7 +156,10 @@ pub(crate) struct Platform {
     shutdown: CancellationToken,
     /// The two listeners.
     planes: TaskTracker,
-    /// What functions need to run, and so ends after the listeners.
+    /// The dispatcher, which ends after them: what they accept may be for it.
+    events: TaskTracker,
+    stop_events: CancellationToken,
+    /// What functions need to run, and so ends last.
     rooms: CancellationToken,
 }
 
@@ -169,8 +174,9 @@ impl Platform {
         let secrets = Arc::new(PlatformSecrets::open(args.secrets)?);
 
         let store = Arc::new(Store::open(&args.data)?);
-        // One more worker than the data plane has: the admin plane, which invokes functions as well.
-        let runtime_workers = u32::try_from(workers.get() + 1).unwrap_or(u32::MAX);
+        // Who invokes functions: the data plane's workers, the admin plane, and as many workers for events as for requests.
+        let event_workers = workers.get() + 1;
+        let runtime_workers = u32::try_from(event_workers + workers.get()).unwrap_or(u32::MAX);
         let mut config = RuntimeConfig::new(
             dunlin_runtime::cache_dir(&args.data),
             NonZeroU32::new(runtime_workers).unwrap_or(NonZeroU32::MIN),
@@ -179,7 +185,9 @@ impl Platform {
         config.idle = args.code_idle;
         let runtime = Arc::new(Wasm::start(&config, secrets, Arc::clone(&logs) as _)?);
         let uploads = args.data.join("uploads");
-        let deployments = Deployments::open(store, Arc::clone(&runtime) as _, Arc::clone(&logs), uploads).await?;
+        let backend = Backend::of(store);
+        let deployments = Deployments::open(backend, Arc::clone(&runtime) as _, Arc::clone(&logs), uploads).await?;
+        let dispatcher = Dispatcher::start(Arc::clone(&deployments), event_workers, workers)?;
 
         let tls = match (args.tls_cert, args.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsConfig { certificate, key }),
@@ -214,10 +222,13 @@ impl Platform {
             admin_tls: has_admin_tls,
             shutdown: shutdown.clone(),
             planes: planes.clone(),
+            events: TaskTracker::new(),
+            stop_events: CancellationToken::new(),
             rooms: rooms.clone(),
         };
         planes.spawn(data.run(shutdown.clone()));
         planes.spawn(admin.run(shutdown));
+        platform.events.spawn(dispatcher.run(platform.stop_events.clone(), args.grace));
         tokio::spawn(async move { runtime.run(rooms).await });
         Ok(platform)
     }
@@ -235,6 +246,9 @@ impl Platform {
         self.shutdown.cancel();
         self.planes.close();
         self.planes.wait().await;
+        self.stop_events.cancel();
+        self.events.close();
+        self.events.wait().await;
         self.rooms.cancel();
     }
 }

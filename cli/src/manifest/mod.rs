@@ -39,10 +39,20 @@ pub(crate) struct ManifestFile {
     root: Node,
 }
 
-/// Reads the manifest at a path, or all of them in and below a folder. All that is wrong in any of them is told together.
-pub(crate) fn read_all(path: &Path, environment: Environment<'_>) -> anyhow::Result<Vec<ManifestFile>> {
+/// Reads the manifests at these paths, or for a folder all of them in and below it. All that is wrong in any of them is
+/// told together.
+pub(crate) fn read_all<P: AsRef<Path>>(paths: &[P], environment: Environment<'_>) -> anyhow::Result<Vec<ManifestFile>> {
     let (mut files, mut problems) = (Vec::<ManifestFile>::new(), Vec::new());
-    for path in find(path)? {
+    let mut found = Vec::new();
+    for path in paths {
+        for path in find(path.as_ref())? {
+            // A folder may be given along with one within it.
+            if !found.contains(&path) {
+                found.push(path);
+            }
+        }
+    }
+    for path in found {
         match ManifestFile::parse(path.clone(), load(&path)?, environment) {
             Ok(file) => match files.iter().find(|other| other.manifest.name == file.manifest.name) {
                 Some(other) => {

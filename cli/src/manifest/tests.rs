@@ -245,7 +245,7 @@ fn two_functions_of_one_name_are_told() {
         std::fs::create_dir(folder.path().join(name)).unwrap();
         std::fs::write(folder.path().join(name).join("function.yaml"), "name: same\ncomponent: a.wasm\n").unwrap();
     }
-    let error = read_all(folder.path(), &environment).unwrap_err().to_string();
+    let error = read_all(&[folder.path()], &environment).unwrap_err().to_string();
     let first = folder.path().join("a/function.yaml");
     assert!(error.contains(&format!("`same` is also the name in `{}`", first.display())), "{error}");
     assert!(error.contains("b/function.yaml:1:7"), "{error}");
