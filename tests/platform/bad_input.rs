@@ -122,15 +122,15 @@ async fn components_that_are_none() {
             &["imports `env.fetch`, which Dunlin does not provide"],
         ),
         (
-            // It says it is a command, and its `run` is of another type.
+            // It says it is a command, and has no `run`.
             wat(r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#),
-            &["wasi:cli/run"],
+            &["exports `wasi:cli/run@0.2.0`, but not as the world defines it", "does not have export `run`"],
         ),
         (
             wat(
                 r#"(component (import "wasi:cli/nonsense@0.2.0" (instance)) (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
             ),
-            &["wasi:cli/run", "does not have export `run`"],
+            &["exports `wasi:cli/run@0.2.0`, but not as the world defines it", "does not have export `run`"],
         ),
         (b"\x7fELF and what follows".to_vec(), &["machine code", ".cwasm", "deploy the `.wasm`"]),
         (fs::read(compiled).unwrap(), &["machine code", ".cwasm", "deploy the `.wasm`"]),

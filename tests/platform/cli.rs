@@ -66,7 +66,7 @@ async fn deploying() {
     assert_eq!(
         lines,
         [
-            vec!["NAME", "VERSION", "ROUTES"],
+            vec!["NAME", "VERSION", "TRIGGERS"],
             vec!["hello", "1", "deployed", "/hello/{*rest}"],
             vec!["word", "1", "deployed", "/word/{*rest}"]
         ]
