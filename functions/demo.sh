@@ -114,6 +114,49 @@ try 'outgoing calls, three at once, to servers its manifest allows' '"status":20
 try 'and to one it does not allow' '"error":' "$functions/fan-out?url=$server/health"
 try 'no such route' '"status":404' "$functions/nowhere"
 
+# A shop of functions that know each other only by their events: orders/README.md. Orders come in, and what happens is shown.
+say
+say "A shop: four orders come in, and functions react to one another's events."
+say
+order() {
+  "$dunlin" invoke orders-api /orders --server "$server" -H 'content-type: application/json' -H "idempotency-key: demo-$1" \
+    -d "{\"customer\": \"$2\", \"items\": [{\"sku\": \"$3\", \"quantity\": $4, \"price\": $5}]}" >/dev/null
+}
+shown() { # TOPIC: prints its events once there are as many as $2
+  local tries=0
+  until [ "$("$dunlin" events tail "$1" --last 1000 --server "$server" | wc -l)" -ge "$2" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 200 ] || { failed=$((failed + 1)); say "FAILED  there are not $2 events in $1"; return; }
+    sleep 0.1
+  done
+  [ "$mode" = check ] || "$dunlin" events tail "$1" --last "$2" --server "$server" | cut -c 1-140 | sed "s/^/  $1 /"
+}
+order 1 ada tea 2 450
+order 2 grace coffee 1 990
+order 3 linus cake 400 450
+order 4 ada tea 1 450
+shown orders 4
+shown payments 4
+shown stock 4
+shown shipments 3
+# It comes last, and counts from the beginning.
+"$dunlin" deploy orders/analytics --server "$server" >/dev/null
+[ "$mode" = check ] || say
+try 'the read model: what became of each order' '"status":"shipped"' "$functions/orders"
+today=$(date -u +%F)
+[ "$mode" = check ] || say "  # analytics was deployed last, and has read it all"
+[ "$mode" = check ] || say "  $dunlin state get function:analytics $today --server $server"
+if [ "$mode" = check ]; then
+  checked=$((checked + 1))
+  tries=0
+  until [[ $("$dunlin" state get function:analytics "$today" --server "$server" 2>/dev/null) == *'"orders":4'* ]]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || { failed=$((failed + 1)); say "FAILED  analytics has not counted 4 orders"; break; }
+    sleep 0.1
+  done
+  [ "$tries" -ge 100 ] || say "ok      a function that came last has counted all orders"
+fi
+
 if [ "$mode" = check ]; then
   say
   say "demo: $((checked - failed)) passed, $failed failed"
@@ -124,7 +167,8 @@ fi
 say
 say "The platform itself:"
 say
-printf '  %s\n' "$dunlin list --server $server" "$dunlin logs -f --server $server" "$dunlin show convert --server $server"
+printf '  %s\n' "$dunlin list --server $server" "$dunlin logs -f --server $server" "$dunlin consumers --server $server" \
+  "$dunlin events tail orders -f --server $server" "$dunlin dead-letters list --server $server"
 say
 say "ctrl-c stops it; what is deployed stays in $data and is there again at the next start."
 ended

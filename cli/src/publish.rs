@@ -48,7 +48,7 @@ pub(crate) struct PublishArgs {
     /// The topic.
     topic: TopicName,
     /// The event's type, such as `order.created`.
-    #[arg(long = "type", short, value_name = "TYPE", required_unless_present = "ndjson")]
+    #[arg(long = "type", short = 't', value_name = "TYPE", required_unless_present = "ndjson")]
     kind: Option<String>,
     /// The event's data: a text, @FILE for a file's content, or - for stdin. With --ndjson, where the lines are [default: -]
     #[arg(long, short, value_name = "DATA")]

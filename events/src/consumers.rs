@@ -178,8 +178,12 @@ pub trait Consumers: Send + Sync {
     ) -> BoxFuture<'_, Result<(Vec<Parked>, Option<u64>), CommitError>>;
 
     /// The parked events of a consumer with their offsets, in the order of offsets, from `from` on. At most `limit`.
-    fn parked(&self, name: &ConsumerName, from: Offset, limit: usize)
-    -> BoxFuture<'_, Result<Vec<Parked>, CommitError>>;
+    fn parked(
+        &self,
+        name: &ConsumerName,
+        from: Offset,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Parked>, CommitError>>;
 
     /// The keys of a consumer that have parked events.
     fn parked_keys(&self, name: &ConsumerName) -> BoxFuture<'_, Result<Vec<String>, CommitError>>;
@@ -195,7 +199,11 @@ pub trait Consumers: Send + Sync {
     /// Gives dead letters back to their consumers: each is parked with no attempts and due at `now`, in the order of its
     /// key, and no longer among the dead letters. Those whose consumer is gone stay. Answers with the consumers that have
     /// something to do now, and how many were given back.
-    fn redrive(&self, filter: DeadLetterFilter, now: u64) -> BoxFuture<'_, Result<(Vec<ConsumerName>, u64), CommitError>>;
+    fn redrive(
+        &self,
+        filter: DeadLetterFilter,
+        now: u64,
+    ) -> BoxFuture<'_, Result<(Vec<ConsumerName>, u64), CommitError>>;
 
     /// Drops dead letters for good, and answers how many.
     fn drop_dead_letters(&self, filter: DeadLetterFilter) -> BoxFuture<'_, Result<u64, CommitError>>;

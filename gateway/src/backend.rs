@@ -16,6 +16,11 @@ pub struct Backend {
 impl Backend {
     /// A back end of one store.
     pub fn of<S: Registry + EventLog + Consumers + StateStore + 'static>(store: Arc<S>) -> Self {
-        Self { registry: Arc::clone(&store) as _, log: Arc::clone(&store) as _, consumers: Arc::clone(&store) as _, state: store }
+        Self {
+            registry: Arc::clone(&store) as _,
+            log: Arc::clone(&store) as _,
+            consumers: Arc::clone(&store) as _,
+            state: store,
+        }
     }
 }

@@ -167,14 +167,21 @@ impl Guest {
         self.pause().await;
         // Only now, so that there is something to undo.
         match order.fate {
-            Fate::Later(times) if attempt <= times => return Ok(Outcome::Retry { reason: "later".into(), after: None }),
+            Fate::Later(times) if attempt <= times => {
+                return Ok(Outcome::Retry { reason: "later".into(), after: None });
+            }
             Fate::Crashes(times) if attempt <= times => return Err(Failure::Trap("unreachable".into())),
             Fate::Rejected => return Ok(Outcome::Reject { reason: "never".into() }),
             Fate::Hopeless => return Ok(Outcome::Retry { reason: "hopeless".into(), after: None }),
             Fate::Good | Fate::Later(_) | Fate::Crashes(_) => {}
         }
         let data = Some(order.number.to_string().into());
-        Ok(Outcome::Done(vec![Draft { kind: "taken".into(), data, data_content_type: Some("application/json".into()), ..Draft::default() }]))
+        Ok(Outcome::Done(vec![Draft {
+            kind: "taken".into(),
+            data,
+            data_content_type: Some("application/json".into()),
+            ..Draft::default()
+        }]))
     }
 }
 
@@ -193,11 +200,7 @@ fn open(data: &Path) -> Store {
 }
 
 /// A platform's life: from its start to its end, or to a moment in the middle of it.
-fn live<T: Send + 'static>(
-    data: &Path,
-    dice: &Dice,
-    ended: impl AsyncFnOnce(Backend, Arc<Deployments>) -> T,
-) -> T {
+fn live<T: Send + 'static>(data: &Path, dice: &Dice, ended: impl AsyncFnOnce(Backend, Arc<Deployments>) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let result = runtime.block_on(async {
         let backend = Backend::of(Arc::new(open(data)));
@@ -234,7 +237,8 @@ fn check(seed: u64, order: &str, batch: bool) {
             Order { number, key, fate }
         })
         .collect();
-    let mut trigger = json!({ "name": "orders", "from": "beginning", "order": order, "concurrency": 1 + dice.below(8) });
+    let mut trigger =
+        json!({ "name": "orders", "from": "beginning", "order": order, "concurrency": 1 + dice.below(8) });
     if batch {
         trigger["batch"] = json!({ "size": 7 });
     }
@@ -297,7 +301,8 @@ fn check(seed: u64, order: &str, batch: bool) {
         let taken = orders.iter().filter(|order| order.fate.is_taken()).count();
         assert_eq!(read("count").await.unwrap(), taken.to_string(), "seed {seed}");
         let results = backend.log.read(&"results".parse().unwrap(), 0, 1000, 1 << 20).await.unwrap();
-        let results: Vec<_> = results.events.iter().map(|stored| stored.event.data().unwrap().bytes().clone()).collect();
+        let results: Vec<_> =
+            results.events.iter().map(|stored| stored.event.data().unwrap().bytes().clone()).collect();
         assert_eq!(results.len(), taken, "seed {seed}");
         assert_eq!(results.iter().collect::<HashSet<_>>().len(), taken, "seed {seed}");
 

@@ -28,7 +28,8 @@ impl Platform {
         let batch = serde_json::to_vec(events).unwrap();
         let answer = self.post_events(topic, &[("content-type", "application/cloudevents-batch+json")], batch).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
-        let offsets = answer.json()["events"].as_array().unwrap().iter().map(|event| event["offset"].as_u64().unwrap()).collect();
+        let offsets =
+            answer.json()["events"].as_array().unwrap().iter().map(|event| event["offset"].as_u64().unwrap()).collect();
         offsets
     }
 
@@ -106,7 +107,8 @@ impl Platform {
 
 /// An event for the guest `obey`.
 fn order(id: impl ToString, key: Option<&str>, steps: Value) -> Value {
-    let mut event = json!({ "specversion": "1.0", "id": id.to_string(), "source": "/test", "type": "order", "data": steps });
+    let mut event =
+        json!({ "specversion": "1.0", "id": id.to_string(), "source": "/test", "type": "order", "data": steps });
     if let Some(key) = key {
         event["partitionkey"] = key.into();
     }
@@ -131,10 +133,17 @@ fn obeying(more: Value) -> Value {
 async fn every_mode_is_taken_and_read_back() {
     let platform = Platform::start();
     platform.create_topic("orders").await;
-    let structured = r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","time":"2026-01-01T00:00:00Z","data":{"n":1}}"#;
+    let structured =
+        r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","time":"2026-01-01T00:00:00Z","data":{"n":1}}"#;
     let answer = platform.post_events("orders", &[("content-type", "application/cloudevents+json")], structured).await;
     assert_eq!((answer.status, answer.json()["events"][0]["offset"].as_u64()), (StatusCode::ACCEPTED, Some(0)));
-    let binary = [("ce-specversion", "1.0"), ("ce-id", "2"), ("ce-source", "/a"), ("ce-type", "Euro%20%E2%82%AC"), ("content-type", "text/plain")];
+    let binary = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "2"),
+        ("ce-source", "/a"),
+        ("ce-type", "Euro%20%E2%82%AC"),
+        ("content-type", "text/plain"),
+    ];
     assert_eq!(platform.post_events("orders", &binary, "hello").await.status, StatusCode::ACCEPTED);
     // What is there already adds nothing, and of a batch the good ones are taken.
     let batch = json!([
@@ -159,8 +168,16 @@ async fn every_mode_is_taken_and_read_back() {
 
     for (headers, body, parts) in [
         (&[("content-type", "application/cloudevents+json")][..], "{", &["JSON"][..]),
-        (&[("content-type", "application/cloudevents+json")], r#"{"specversion":"1.0","id":"9","source":"/a"}"#, &["`type`"]),
-        (&[("content-type", "application/cloudevents+json")], r#"{"specversion":"0.3","id":"9","source":"/a","type":"t"}"#, &["`specversion`"]),
+        (
+            &[("content-type", "application/cloudevents+json")],
+            r#"{"specversion":"1.0","id":"9","source":"/a"}"#,
+            &["`type`"],
+        ),
+        (
+            &[("content-type", "application/cloudevents+json")],
+            r#"{"specversion":"0.3","id":"9","source":"/a","type":"t"}"#,
+            &["`specversion`"],
+        ),
         (&[("ce-specversion", "1.0"), ("ce-id", "9"), ("ce-type", "t")], "", &["`source`"]),
         (&[("content-type", "application/cloudevents-batch+json")], "{}", &[]),
     ] {
@@ -297,7 +314,10 @@ async fn dead_letters_tell_why_and_can_be_redriven_in_order() {
         let letter = letters[id];
         let found = (letter["reason"].as_str().unwrap(), letter["attempts"].as_u64().unwrap());
         assert!(found == (reason, attempts) || (id == "loop" && found.0 == "time"), "{letter:#}");
-        assert!(letter["error"].as_str().unwrap().contains(part) || id == "loop" || id == "panic", "{part}: {letter:#}");
+        assert!(
+            letter["error"].as_str().unwrap().contains(part) || id == "loop" || id == "panic",
+            "{part}: {letter:#}"
+        );
     }
     assert_eq!(platform.state("function:obey", "good").await, 1);
     let told = platform.events_once("obey.dead", 10).await;
@@ -375,7 +395,8 @@ async fn a_poisoned_batch_is_bisected() {
         });
         platform.deploy(name, &guest(component), obeying(more));
     }
-    let mut events: Vec<_> = (0..100).map(|n| order(n, None, json!([{ "count": { "key": "good", "by": 1 } }]))).collect();
+    let mut events: Vec<_> =
+        (0..100).map(|n| order(n, None, json!([{ "count": { "key": "good", "by": 1 } }]))).collect();
     events[37] = order("poison", None, json!(["trap"]));
     platform.publish("orders", &events).await;
     platform.caught_up("obey", "orders").await;
@@ -385,8 +406,9 @@ async fn a_poisoned_batch_is_bisected() {
     assert_eq!(letters["dead_letters"][0]["event"]["id"], "poison");
     platform.caught_up("answer", "orders").await;
 
-    let poisoned: Vec<_> =
-        (0..50).map(|n| order(format!("h{n}"), None, if n == 20 { json!({ "status": 400 }) } else { json!([]) })).collect();
+    let poisoned: Vec<_> = (0..50)
+        .map(|n| order(format!("h{n}"), None, if n == 20 { json!({ "status": 400 }) } else { json!([]) }))
+        .collect();
     platform.publish("orders", &poisoned).await;
     platform.caught_up("answer", "orders").await;
     let letters = platform.admin(Method::GET, "/api/dead-letters?function=answer", Value::Null).await.json();

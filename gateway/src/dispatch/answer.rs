@@ -82,20 +82,14 @@ fn request(deliveries: &[Delivery]) -> Request<dunlin_events::Body> {
 fn read(response: &Response<Bytes>, command: bool, function: &ActiveFunction) -> Result<Vec<Draft>, Mistake> {
     let status = response.status();
     if status.is_success() {
-        let drafts = if command {
-            printed(response.body(), function)
-        } else {
-            returned(response.headers(), response.body())
-        };
+        let drafts =
+            if command { printed(response.body(), function) } else { returned(response.headers(), response.body()) };
         return drafts.map_err(|error| Mistake { reason: "output", error, last: false, after: None });
     }
     let again = status.is_server_error()
         || matches!(
             status,
-            StatusCode::NOT_FOUND
-                | StatusCode::REQUEST_TIMEOUT
-                | StatusCode::CONFLICT
-                | StatusCode::TOO_MANY_REQUESTS
+            StatusCode::NOT_FOUND | StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS
         );
     let after = response.headers().get(header::RETRY_AFTER).and_then(retry_after);
     // What it says of the reason helps whoever reads the dead letters.

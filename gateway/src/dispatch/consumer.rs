@@ -449,7 +449,8 @@ impl Desk<'_> {
                 if taken.len() == size {
                     break;
                 }
-                let free = item.key.as_ref().is_none_or(|key| !self.running.keys.contains(key) && !skipped.contains(key));
+                let free =
+                    item.key.as_ref().is_none_or(|key| !self.running.keys.contains(key) && !skipped.contains(key));
                 if free {
                     taken.push(item.offset);
                 } else if let Some(key) = &item.key {
@@ -577,7 +578,9 @@ impl Desk<'_> {
             let pause = Duration::from_millis(200).saturating_mul(1 << (self.crashes - CRASHES).min(16));
             let pause = jitter(pause.min(LONGEST_PAUSE));
             if self.crashes == CRASHES {
-                self.say(format!("{CRASHES} runs in a row came to nothing, so it is tried less and less often until one succeeds"));
+                self.say(format!(
+                    "{CRASHES} runs in a row came to nothing, so it is tried less and less often until one succeeds"
+                ));
             }
             self.paused_until = Some(Instant::now() + pause);
         }

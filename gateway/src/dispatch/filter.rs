@@ -92,7 +92,9 @@ fn nesting(expr: &Expr) -> usize {
 fn children(expr: &Expr) -> Vec<&Expr> {
     match expr {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
-        Expr::Call(call) => call.target.iter().map(|target| &target.expr).chain(call.args.iter().map(|arg| &arg.expr)).collect(),
+        Expr::Call(call) => {
+            call.target.iter().map(|target| &target.expr).chain(call.args.iter().map(|arg| &arg.expr)).collect()
+        }
         Expr::Comprehension(c) => {
             [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result].map(|part| &part.expr).into()
         }

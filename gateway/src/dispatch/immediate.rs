@@ -89,8 +89,10 @@ impl Effects for Immediate {
         let topic = topic.clone();
         Box::pin(async move {
             let origin = Origin::Call { function: &self.function };
-            let events: Result<Vec<_>, _> =
-                events.into_iter().map(|draft| output::event(draft, &origin, 0).map_err(EffectError::Refused)).collect();
+            let events: Result<Vec<_>, _> = events
+                .into_iter()
+                .map(|draft| output::event(draft, &origin, 0).map_err(EffectError::Refused))
+                .collect();
             match self.backend.log.append(&topic, events?).await {
                 Ok(_) => Ok(()),
                 // Somebody removed it after the deploy that made it.

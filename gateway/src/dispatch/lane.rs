@@ -253,7 +253,12 @@ impl Lane {
     }
 
     /// Makes events of what an item's run returned and published.
-    fn outputs(&self, place: usize, drafts: Vec<Draft>, published: Vec<(TopicName, Draft)>) -> std::result::Result<Vec<Output>, String> {
+    fn outputs(
+        &self,
+        place: usize,
+        drafts: Vec<Draft>,
+        published: Vec<(TopicName, Draft)>,
+    ) -> std::result::Result<Vec<Output>, String> {
         let item = &self.items[place];
         let function = self.function.name();
         let origin = Origin::Run { function, topic: &self.name.topic, offset: item.offset, event: &item.event };
@@ -293,38 +298,40 @@ impl Lane {
                     continue;
                 }
                 Some(End::Behind) => (Settlement::Parked(Box::new(behind(item))), Ended::Parked),
-                Some(End::Failed(mistake)) => match settings.verdict(item.attempts() + 1, first_failure(item, now), now, &mistake) {
-                    retry::Verdict::Again(pause) => {
-                        let at = now.saturating_add(u64::try_from(jitter(pause).as_millis()).unwrap_or(u64::MAX));
-                        due = Some(due.map_or(at, |due| due.min(at)));
-                        let parked = Parked {
-                            attempts: item.attempts() + 1,
-                            due: Some(at),
-                            failed_at: Some(first_failure(item, now)),
-                            error: mistake.error,
-                            ..behind(item)
-                        };
-                        (Settlement::Parked(Box::new(parked)), Ended::Parked)
-                    }
-                    retry::Verdict::GiveUp => {
-                        let letter = DeadLetter {
-                            number: 0,
-                            consumer: name.clone(),
-                            offset: item.offset,
-                            key: item.key.as_deref().map(str::to_owned),
-                            attempts: item.attempts() + 1,
-                            failed_at: now,
-                            reason: mistake.reason.to_owned(),
-                            error: mistake.error,
-                            event: item.event.clone(),
-                        };
-                        writes.extend(requests::failed(&letter));
-                        if let Some(topic) = &function.version.manifest.retry.dead_letter {
-                            outputs.push((topic.clone(), retry::announcement(&letter)));
+                Some(End::Failed(mistake)) => {
+                    match settings.verdict(item.attempts() + 1, first_failure(item, now), now, &mistake) {
+                        retry::Verdict::Again(pause) => {
+                            let at = now.saturating_add(u64::try_from(jitter(pause).as_millis()).unwrap_or(u64::MAX));
+                            due = Some(due.map_or(at, |due| due.min(at)));
+                            let parked = Parked {
+                                attempts: item.attempts() + 1,
+                                due: Some(at),
+                                failed_at: Some(first_failure(item, now)),
+                                error: mistake.error,
+                                ..behind(item)
+                            };
+                            (Settlement::Parked(Box::new(parked)), Ended::Parked)
                         }
-                        (Settlement::Dead(Box::new(letter)), Ended::Dead)
+                        retry::Verdict::GiveUp => {
+                            let letter = DeadLetter {
+                                number: 0,
+                                consumer: name.clone(),
+                                offset: item.offset,
+                                key: item.key.as_deref().map(str::to_owned),
+                                attempts: item.attempts() + 1,
+                                failed_at: now,
+                                reason: mistake.reason.to_owned(),
+                                error: mistake.error,
+                                event: item.event.clone(),
+                            };
+                            writes.extend(requests::failed(&letter));
+                            if let Some(topic) = &function.version.manifest.retry.dead_letter {
+                                outputs.push((topic.clone(), retry::announcement(&letter)));
+                            }
+                            (Settlement::Dead(Box::new(letter)), Ended::Dead)
+                        }
                     }
-                },
+                }
             };
             settled.push((item.offset, settlement));
             ends.push(ended);

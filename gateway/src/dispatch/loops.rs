@@ -34,7 +34,8 @@ pub(crate) fn problems(all: &[&Manifest], changed: &[usize]) -> Vec<(usize, Prob
                     format!("/triggers/{}/topic/name", step.trigger),
                     format!("its events would go round for ever: {}", path.join(" → ")),
                 );
-                problems.push((*place, problem.help("publish to another topic, or add a `filter` that ends the circle")));
+                problems
+                    .push((*place, problem.help("publish to another topic, or add a `filter` that ends the circle")));
                 break;
             }
         }
@@ -95,7 +96,8 @@ mod tests {
         if let Some(filter) = filter {
             topic["filter"] = filter.into();
         }
-        let manifest = json!({ "name": name, "component": "a.wasm", "triggers": [{ "topic": topic }], "publish": publishes });
+        let manifest =
+            json!({ "name": name, "component": "a.wasm", "triggers": [{ "topic": topic }], "publish": publishes });
         serde_json::from_value(manifest).unwrap()
     }
 

@@ -215,7 +215,9 @@ impl Dispatcher {
             }
         };
         if tokio::time::timeout(grace, ended).await.is_err() {
-            tracing::warn!("runs on events did not end in time and were cut off; they are repeated after the next start");
+            tracing::warn!(
+                "runs on events did not end in time and were cut off; they are repeated after the next start"
+            );
         }
     }
 
@@ -225,7 +227,8 @@ impl Dispatcher {
         let board = self.deployments.switchboard();
         let functions: Vec<_> = self.deployments.table().functions.values().cloned().collect();
         let mut wanted: HashMap<ConsumerName, (Arc<ActiveFunction>, TopicTrigger)> = HashMap::new();
-        let named: HashSet<TopicName> = functions.iter().flat_map(|function| function.version.manifest.topics()).collect();
+        let named: HashSet<TopicName> =
+            functions.iter().flat_map(|function| function.version.manifest.topics()).collect();
         if !named.is_empty() {
             backend.log.create(named.into_iter().collect()).await?;
         }

@@ -92,7 +92,8 @@ pub(crate) async fn accept(
         headers: texts(&head.headers),
         body: STANDARD.encode(body),
     };
-    let mut event = Event::new(id.to_string(), format!("/functions/{function}"), REQUEST).expect("names make attributes");
+    let mut event =
+        Event::new(id.to_string(), format!("/functions/{function}"), REQUEST).expect("names make attributes");
     let data = serde_json::to_vec(&kept).expect("texts can be written");
     event.set_data(Some("application/json"), data.into()).expect("it is JSON");
     let topic = topic(function);
@@ -143,7 +144,10 @@ pub(crate) enum Status {
     Unknown,
     Pending,
     Done(Response<Bytes>),
-    Failed { reason: String, attempts: u32 },
+    Failed {
+        reason: String,
+        attempts: u32,
+    },
 }
 
 /// What has become of the request at an address, given without [`PATH`].

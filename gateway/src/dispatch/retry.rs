@@ -45,7 +45,8 @@ pub(crate) fn now() -> u64 {
 
 /// The event that tells of a dead letter.
 pub(super) fn announcement(letter: &DeadLetter) -> Event {
-    let id = format!("{}.{}.{:012}.{}", letter.consumer.function, letter.consumer.topic, letter.offset, letter.failed_at);
+    let id =
+        format!("{}.{}.{:012}.{}", letter.consumer.function, letter.consumer.topic, letter.offset, letter.failed_at);
     let source = format!("/functions/{}", letter.consumer.function);
     let mut event = Event::new(id, source, DEAD_LETTER).expect("names and numbers make an id and a source");
     // An attribute of one event is fit for another.

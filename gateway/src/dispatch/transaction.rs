@@ -10,13 +10,13 @@
 //! What was read goes into the commit with its revision, so that a run that saw what is no longer so changes nothing and is
 //! repeated: runs are serializable without a lock held while a guest computes.
 
+use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Event,
     effects::{Draft, EffectError, Effects},
     state::{Bucket, Key, Revision, StateError, StateStore},
     topics::TopicName,
 };
-use bytes::Bytes;
 use std::{
     collections::{BTreeMap, HashMap},
     mem,
@@ -187,7 +187,9 @@ pub(super) fn add(key: &Key, value: Option<&[u8]>, delta: i64) -> Result<i64, Ef
     let number = match value {
         None => 0,
         Some(text) => std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok()).ok_or_else(|| {
-            EffectError::Refused(format!("`{key}` can't be incremented: what it holds is not a whole number in decimal"))
+            EffectError::Refused(format!(
+                "`{key}` can't be incremented: what it holds is not a whole number in decimal"
+            ))
         })?,
     };
     let overflow = || EffectError::Refused(format!("`{key}` can't be incremented by {delta}: {number} is its limit"));

@@ -79,8 +79,12 @@ where
 
 fn problem(error: LogError) -> Problem {
     let text = "the request can't be kept now";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, if matches!(error, LogError::Busy(_)) { "busy" } else { "unavailable" }, text)
-        .later(1)
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        if matches!(error, LogError::Busy(_)) { "busy" } else { "unavailable" },
+        text,
+    )
+    .later(1)
 }
 
 enum Unread {
@@ -113,7 +117,8 @@ pub(super) async fn status<B>(tables: &dyn Tables, request: &Request<B>, id: Inv
         return refused(StatusCode::NOT_FOUND, "not-found", "there is no such request");
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "an answer can be read, nothing else");
+        let mut response =
+            refused(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "an answer can be read, nothing else");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
@@ -122,9 +127,11 @@ pub(super) async fn status<B>(tables: &dyn Tables, request: &Request<B>, id: Inv
         None => (address, false),
     };
     match requests::status(deployments.backend(), address).await {
-        Ok(Status::Unknown) => {
-            refused(StatusCode::NOT_FOUND, "not-found", "there is no such request, or it was answered more than a day ago")
-        }
+        Ok(Status::Unknown) => refused(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "there is no such request, or it was answered more than a day ago",
+        ),
         Ok(Status::Done(response)) if whole => response.map(|body| Answer::Own(Full::new(body))),
         Ok(_) if whole => refused(StatusCode::NOT_FOUND, "pending", "there is no answer yet"),
         Ok(Status::Pending) => {

@@ -2,7 +2,7 @@
 //! none of the others has to know.
 //!
 //! It takes events in batches: one write for each day of a batch, and not one for each event. A batch is one transaction, so
-//! no event is counted twice. `dunlin state analytics` shows what it has counted.
+//! no event is counted twice. `dunlin state list function:analytics` and `dunlin state get` show what it has counted.
 
 use dunlin::{
     Error, Event, Result,

@@ -14,6 +14,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+/// Describes a type, and what it is made of.
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
 /// Something the admin API does.
 pub(super) struct Operation {
     /// As OpenAPI writes them: lowercase.
@@ -23,7 +26,7 @@ pub(super) struct Operation {
     id: &'static str,
     summary: &'static str,
     /// What may stand behind the `?`.
-    query: Option<fn(&mut SchemaGenerator) -> Schema>,
+    query: Option<SchemaOf>,
     takes: Option<Content>,
     answers: Answers,
     /// The statuses it refuses with, beside those of every operation.
@@ -123,7 +126,7 @@ impl Operation {
 /// What a body may be: one of some media types.
 pub(super) struct Content {
     required: bool,
-    types: Vec<(&'static str, fn(&mut SchemaGenerator) -> Schema)>,
+    types: Vec<(&'static str, SchemaOf)>,
 }
 
 impl Content {

@@ -8,15 +8,30 @@ use serde_json::{Value, json};
 #[serde(rename_all = "kebab-case")]
 enum Step {
     /// Adds to a number in its own state.
-    Count { key: String, by: i64 },
+    Count {
+        key: String,
+        by: i64,
+    },
     /// Adds to a number it reads and writes, which conflicts with others that do the same.
-    Add { key: String, by: i64 },
+    Add {
+        key: String,
+        by: i64,
+    },
     /// Adds to a number in a shared bucket.
-    Share { bucket: String, key: String },
+    Share {
+        bucket: String,
+        key: String,
+    },
     /// Appends to a list in its own state.
-    Append { key: String, value: Value },
+    Append {
+        key: String,
+        value: Value,
+    },
     /// Publishes an event with this data while it runs.
-    Publish { topic: String, data: Value },
+    Publish {
+        topic: String,
+        data: Value,
+    },
     /// Returns so many events.
     Return(u32),
     /// Fails until this attempt.
