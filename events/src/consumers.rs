@@ -137,6 +137,9 @@ pub struct DeadLetterFilter {
     pub number: Option<u64>,
 }
 
+/// Parked events that are due, and when the next one after those is, in milliseconds since the Unix epoch.
+pub type Due = (Vec<Parked>, Option<u64>);
+
 /// A consumer and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerState {
@@ -170,12 +173,7 @@ pub trait Consumers: Send + Sync {
     /// The first parked event of each key, and every parked event without a key, whose `due` is not after `now`, the longest
     /// due first (one without a `due` that has come to be its key's first is due at once, and before all others); and when
     /// the next one after those is due. At most `limit`.
-    fn due(
-        &self,
-        name: &ConsumerName,
-        now: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<(Vec<Parked>, Option<u64>), CommitError>>;
+    fn due(&self, name: &ConsumerName, now: u64, limit: usize) -> BoxFuture<'_, Result<Due, CommitError>>;
 
     /// The parked events of a consumer with their offsets, in the order of offsets, from `from` on. At most `limit`.
     fn parked(
@@ -185,8 +183,8 @@ pub trait Consumers: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Parked>, CommitError>>;
 
-    /// The keys of a consumer that have parked events.
-    fn parked_keys(&self, name: &ConsumerName) -> BoxFuture<'_, Result<Vec<String>, CommitError>>;
+    /// The parked events of one key in the order of offsets, the first included. At most `limit`.
+    fn line(&self, name: &ConsumerName, key: &str, limit: usize) -> BoxFuture<'_, Result<Vec<Parked>, CommitError>>;
 
     /// Dead letters, newest first, those with a number below `before`. At most `limit`.
     fn dead_letters(

@@ -55,7 +55,7 @@ impl Checkpoints {
         Ok(Self { wake: Some(wake), thread: Some(thread), turn, limit: LIMIT })
     }
 
-    /// To be called by the writer after each commit.
+    /// To be called by the writer between commits.
     pub(crate) fn committed(&mut self, writer: &Connection) {
         let Ok((log, done)) = checkpoint(writer, "NOOP") else { return };
         if log - done >= PIECE
@@ -73,7 +73,7 @@ impl Checkpoints {
             let begun = checkpoint(writer, "RESTART");
             waits.and_then(|()| writer.busy_timeout(BUSY)).and(begun).is_ok()
         };
-        self.limit = if begun { LIMIT } else { log + PIECE };
+        self.limit = if begun { LIMIT } else { log + LIMIT / 2 };
     }
 
     /// Gives the space of the log back, as far as readers let it. For when the disk is full.

@@ -7,14 +7,14 @@ use crate::{
     Failed, Stop, Store, dead_letters, int, json, now, parked, parsed,
     settled::Settled,
     state, text,
-    topics::{Appends, Encoded, Log},
+    topics::{self, Appends, Encoded, Log},
 };
 use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, FunctionName,
     consumers::{
-        Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Parked, Progress,
-        Settlement, Start,
+        Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Due, Parked,
+        Progress, Settlement, Start,
     },
     state::{Key, Revision},
     topics::{Offset, TopicName},
@@ -56,20 +56,15 @@ impl Consumers for Store {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), CommitError>> {
         let ends = self.ends.clone();
         Box::pin(async move {
-            let commit = Run::from(commit);
-            let room = self.writer.room(commit.weight()).await;
+            let room = self.writer.room(weight(&commit)).await;
+            let run = Run::from(commit);
             let then = move |reached: &Vec<_>| ends.reached(reached);
-            self.write_then(room, move |connection| commit.make(connection, now()), then).await?;
+            self.write_then(room, move |connection| run.make(connection, now()), then).await?;
             Ok(())
         })
     }
 
-    fn due(
-        &self,
-        name: &ConsumerName,
-        now: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<(Vec<Parked>, Option<u64>), CommitError>> {
+    fn due(&self, name: &ConsumerName, now: u64, limit: usize) -> BoxFuture<'_, Result<Due, CommitError>> {
         let name = name.clone();
         Box::pin(async move {
             let due = move |connection: &Connection| {
@@ -78,6 +73,18 @@ impl Consumers for Store {
                 Ok(parked::due(&transaction, consumer.id, now, limit)?)
             };
             Ok(if limit <= LOOK { self.look(due).await? } else { self.read(due).await? })
+        })
+    }
+
+    fn line(&self, name: &ConsumerName, key: &str, limit: usize) -> BoxFuture<'_, Result<Vec<Parked>, CommitError>> {
+        let (name, key) = (name.clone(), key.to_owned());
+        Box::pin(async move {
+            let list = move |connection: &Connection| {
+                let transaction = connection.unchecked_transaction()?;
+                let consumer = found(&transaction, &name)?;
+                Ok(parked::of_key(&transaction, consumer.id, &key, limit)?)
+            };
+            Ok(if limit <= LOOK { self.look(list).await? } else { self.read(list).await? })
         })
     }
 
@@ -95,18 +102,6 @@ impl Consumers for Store {
                 Ok(parked::list(&transaction, consumer.id, from, limit)?)
             };
             Ok(if limit <= LOOK { self.look(list).await? } else { self.read(list).await? })
-        })
-    }
-
-    fn parked_keys(&self, name: &ConsumerName) -> BoxFuture<'_, Result<Vec<String>, CommitError>> {
-        let name = name.clone();
-        Box::pin(async move {
-            let keys = self.read(move |connection| {
-                let transaction = connection.unchecked_transaction()?;
-                let consumer = found(&transaction, &name)?;
-                Ok(parked::keys(&transaction, consumer.id)?)
-            });
-            Ok(keys.await?)
         })
     }
 
@@ -270,6 +265,17 @@ pub(crate) fn skip(connection: &Connection, topic: i64, to: Offset) -> rusqlite:
     Ok(())
 }
 
+/// What a commit takes of the writer's queue.
+fn weight(commit: &Commit) -> usize {
+    let settled = commit.settled.iter().map(|(_, settlement)| match settlement {
+        Settlement::Done => 0,
+        Settlement::Parked(parked) => parked.error.len() + parked.event.as_ref().map_or(0, topics::weight),
+        Settlement::Dead(letter) => letter.error.len() + topics::weight(&letter.event),
+    });
+    let outputs = commit.outputs.iter().map(|(_, event)| topics::weight(event));
+    settled.chain(outputs).sum::<usize>() + state::weight(&commit.writes)
+}
+
 /// A commit, with its outputs as they will be written.
 struct Run {
     consumer: ConsumerName,
@@ -288,17 +294,6 @@ impl From<Commit> for Run {
 }
 
 impl Run {
-    /// What it takes of the writer's queue.
-    fn weight(&self) -> usize {
-        let settled = self.settled.iter().map(|(_, settlement)| match settlement {
-            Settlement::Done => 0,
-            Settlement::Parked(parked) => parked.error.len() + parked.event.as_ref().map_or(0, |event| event.size()),
-            Settlement::Dead(letter) => letter.error.len() + letter.event.size(),
-        });
-        let outputs = self.outputs.iter().map(|(_, event)| event.weight());
-        settled.chain(outputs).sum::<usize>() + state::weight(&self.writes)
-    }
-
     /// Answers with the new ends of the topics it appended to.
     fn make(&self, connection: &Connection, now: u64) -> Result<Vec<(TopicName, Offset)>> {
         let Self { consumer: name, settled, outputs, reads, writes } = self;

@@ -7,7 +7,10 @@ use crate::{
     int,
     topics::{event, event_text},
 };
-use dunlin_events::{consumers::Parked, topics::Offset};
+use dunlin_events::{
+    consumers::{Due, Parked},
+    topics::Offset,
+};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 /// A query for whole parked events, with the conditions given; [`parked`] reads its rows.
@@ -128,12 +131,7 @@ pub(crate) fn forget(connection: &Connection, consumer: i64) -> rusqlite::Result
     Ok(())
 }
 
-pub(crate) fn due(
-    connection: &Connection,
-    consumer: i64,
-    now: u64,
-    limit: usize,
-) -> rusqlite::Result<(Vec<Parked>, Option<u64>)> {
+pub(crate) fn due(connection: &Connection, consumer: i64, now: u64, limit: usize) -> rusqlite::Result<Due> {
     // One that has come to be its key's first has no `due`; SQLite has those before all others.
     let mut statement =
         connection.prepare_cached(select_parked!("WHERE consumer = ?1 AND head = 1 ORDER BY due, offset"))?;
@@ -161,9 +159,9 @@ pub(crate) fn list(
         .collect()
 }
 
-pub(crate) fn keys(connection: &Connection, consumer: i64) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn of_key(connection: &Connection, consumer: i64, key: &str, limit: usize) -> rusqlite::Result<Vec<Parked>> {
     connection
-        .prepare_cached("SELECT key FROM parked WHERE consumer = ?1 AND head = 1 AND key IS NOT NULL ORDER BY key")?
-        .query_map([consumer], |row| row.get(0))?
+        .prepare_cached(select_parked!("WHERE consumer = ?1 AND key = ?2 ORDER BY offset LIMIT ?3"))?
+        .query_map((consumer, key, int(limit as u64)), parked)?
         .collect()
 }

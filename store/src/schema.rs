@@ -237,3 +237,26 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_an_older_dunlin_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        for seen in 1..MIGRATIONS.len() {
+            let file = dir.path().join(format!("{seen}.db"));
+            let old = Connection::open(&file).unwrap();
+            MIGRATIONS[..seen].iter().for_each(|migration| old.execute_batch(migration).unwrap());
+            old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            old.pragma_update(None, "user_version", seen as i64).unwrap();
+            old.execute("INSERT INTO components (digest, info, bytes) VALUES ('sha256:0', '{}', x'00')", []).unwrap();
+            drop(old);
+            let connection = open(&file).unwrap();
+            assert_eq!(version(&connection).unwrap(), MIGRATIONS.len() as i64);
+            assert!(connection.prepare("SELECT 1 FROM components").unwrap().exists([]).unwrap());
+            connection.prepare("SELECT 1 FROM event_history").unwrap();
+        }
+    }
+}

@@ -94,15 +94,14 @@ impl EventLog for Store {
         let (name, known) = (topic.clone(), self.ends.clone());
         let then = move |(_, ends): &(_, Ends)| known.reached(ends);
         Box::pin(async move {
-            // Here, and not on the writer's thread, of which there is only one.
-            let events: Vec<_> = events.into_iter().map(Encoded::from).collect();
-            let bytes = events.iter().map(Encoded::weight).sum();
-            let Some(room) = self.writer.room_now(bytes) else {
+            let Some(room) = self.writer.room_now(events.iter().map(weight).sum()) else {
                 return Err(LogError::Busy(format!(
                     "{} MiB wait to be written, which is all that may: try again in a moment",
                     writer::QUEUE >> 20
                 )));
             };
+            // Here, and not on the writer's thread, of which there is only one.
+            let events: Vec<_> = events.into_iter().map(Encoded::from).collect();
             let append = self.write_then(room, move |connection| append(connection, &name, &events), then);
             Ok(append.await?.0)
         })
@@ -214,19 +213,16 @@ pub(crate) struct Encoded {
     json: String,
 }
 
-impl Encoded {
-    /// What it takes of the writer's queue.
-    pub(crate) fn weight(&self) -> usize {
-        // It is there as an event as well.
-        2 * self.json.len()
-    }
-}
-
 impl From<Event> for Encoded {
     fn from(event: Event) -> Self {
         let json = event_text(&event);
         Self { event, json }
     }
+}
+
+/// What an event takes of the writer's queue, where it is as an event and as text.
+pub(crate) fn weight(event: &Event) -> usize {
+    2 * event.size()
 }
 
 pub(crate) fn event_text(event: &Event) -> String {

@@ -152,15 +152,18 @@ where
     }
 
     fn answer(self: Box<Self>, committed: rusqlite::Result<()>) {
+        let Self { room, then, outcome, caller, .. } = *self;
         let result = match committed {
-            Ok(()) => self.outcome.expect("what was committed was made").map_err(Stop::Refused),
+            Ok(()) => outcome.expect("what was committed was made").map_err(Stop::Refused),
             Err(error) => Err(Stop::Database(error)),
         };
         if let Ok(value) = &result {
-            (self.then)(value);
+            then(value);
         }
+        // First, so that whoever was answered finds its room free.
+        drop(room);
         // A caller that went away doesn't hear of it; the change stands.
-        let _ = self.caller.send(result);
+        let _ = caller.send(result);
     }
 }
 
@@ -198,6 +201,8 @@ impl Thread {
                 batch.push(change);
             }
             self.make(batch);
+            // Nobody waits for it.
+            self.checkpoints.committed(&self.connection);
             if self.chore_due.load(Ordering::Relaxed) {
                 self.do_chore();
             }
@@ -227,11 +232,10 @@ impl Thread {
             Ok(false) => attempt(&mut self.connection, batch, true).map(|_| ()),
             Err(error) => Err(error),
         };
-        match result {
-            Ok(()) => self.checkpoints.committed(&self.connection),
+        if result.is_err() {
             // On a full disk it is often the failed change itself that fills it: what it wrote to the log is worthless
             // now, and only this gives the space back. The error to report is the first one.
-            Err(_) => self.checkpoints.truncate(&self.connection),
+            self.checkpoints.truncate(&self.connection);
         }
         result
     }

@@ -84,7 +84,7 @@ fn read(response: &Response<Bytes>, command: bool, function: &ActiveFunction) ->
     if status.is_success() {
         let drafts =
             if command { printed(response.body(), function) } else { returned(response.headers(), response.body()) };
-        return drafts.map_err(|error| Mistake { reason: "output", error, last: false, after: None });
+        return drafts.map_err(|error| Mistake { reason: "output", error, crash: false, last: false, after: None });
     }
     let again = status.is_server_error()
         || matches!(
@@ -95,7 +95,7 @@ fn read(response: &Response<Bytes>, command: bool, function: &ActiveFunction) ->
     // What it says of the reason helps whoever reads the dead letters.
     let text: String = String::from_utf8_lossy(response.body()).chars().take(1000).collect();
     let error = if text.is_empty() { format!("it answered {status}") } else { format!("it answered {status}: {text}") };
-    Err(Mistake { reason: "status", error, last: !again, after })
+    Err(Mistake { reason: "status", error, crash: false, last: !again, after })
 }
 
 /// Seconds, or a date (RFC 9110, 10.2.3).

@@ -27,7 +27,7 @@ use dunlin_events::{
     topics::{LogError, Offset, StoredEvent},
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     future::pending,
     sync::Arc,
     time::Duration,
@@ -45,16 +45,19 @@ const BUFFER_BYTES: usize = 8 << 20;
 /// Events of one read.
 const PAGE: usize = 500;
 const PAGE_BYTES: usize = 4 << 20;
-/// Parked events that are run together.
+/// Keys whose parked events are got at once.
 const DUE: usize = 64;
+/// Parked events of one key that are got at once, and run in one lane.
+const LINE: usize = 64;
 /// A consumer that has parked so many events reads no further: something is wrong with more than some of them.
 const MOST_PARKED: u64 = 100_000;
 /// What is settled without being run waits for this many, or for [`SETTLE_AFTER`], to be committed together.
 const SETTLE: usize = 1000;
 const SETTLE_AFTER: Duration = Duration::from_millis(200);
-/// Lanes in a row that came to nothing, after which the function is tried with one event at a time, and with pauses.
-const CRASHES: u32 = 10;
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Lanes in a row in which the function crashed and took nothing, after which it is tried with one event at a time, and with
+/// pauses.
+const CRASHES: u32 = 20;
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a consumer is made of.
 pub(super) struct Consumer {
@@ -100,7 +103,7 @@ impl Consumer {
             bytes: 0,
             parked: HashMap::new(),
             parked_count: 0,
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             running: Running::default(),
             settled: Vec::new(),
             settle_at: None,
@@ -140,8 +143,8 @@ struct Desk<'a> {
     /// How many events each key has parked.
     parked: HashMap<Arc<str>, u64>,
     parked_count: u64,
-    /// Parked events that are due.
-    ready: Vec<Arc<Item>>,
+    /// Parked events that are due: of each key the first, and those behind it in their order.
+    ready: VecDeque<Vec<Arc<Item>>>,
     running: Running,
     /// What is settled and not committed yet.
     settled: Vec<(Offset, Settlement)>,
@@ -358,39 +361,54 @@ impl Desk<'_> {
         // Those behind the first of a key must be there to be found.
         self.settle().await?;
         let Consumer { name, backend, .. } = self.consumer;
-        let waiting: HashSet<Offset> = self.ready.iter().map(|item| item.offset).collect();
-        let limit = DUE + self.running.parked.len() + waiting.len();
+        let waiting: HashSet<Offset> = self.ready.iter().flatten().map(|item| item.offset).collect();
+        let limit = DUE + self.running.parked.len() + self.ready.len();
         let (due, next) = backend.consumers.due(name, retry::now(), limit).await?;
         let full = due.len() == limit;
         self.due_at = next;
         for parked in due {
-            let offset = parked.offset;
-            if self.running.parked.contains(&offset) || waiting.contains(&offset) {
+            if self.running.parked.contains(&parked.offset) || waiting.contains(&parked.offset) {
                 continue;
             }
-            let event = match parked.event.clone() {
-                Some(event) => Some(event),
-                None => {
-                    let page = backend.log.read(&name.topic, offset, 1, 1).await.map_err(lost)?;
-                    page.events.into_iter().find(|stored| stored.offset == offset).map(|stored| stored.event)
-                }
+            let line = match &parked.key {
+                Some(key) => backend.consumers.line(name, key, LINE).await?,
+                None => vec![parked],
             };
-            let key = parked.key.as_deref().map(Arc::from);
-            match event {
-                Some(event) => self.ready.push(Arc::new(Item { offset, key, event, parked: Some(Box::new(parked)) })),
-                None => {
-                    self.say(format!("offset {offset} waited for another attempt and was trimmed away by force"));
-                    self.parked_less(&parked);
-                    self.settled.push((offset, Settlement::Done));
-                    self.settle_at.get_or_insert_with(Instant::now);
-                    self.look_for_due = true;
-                }
+            let mut items = Vec::with_capacity(line.len());
+            for parked in line {
+                items.extend(self.item(parked).await?);
+            }
+            if !items.is_empty() {
+                self.ready.push_back(items);
             }
         }
         if full {
             self.due_at = Some(retry::now() + 10);
         }
         Ok(())
+    }
+
+    /// A parked event with its event. `None` where that is gone, which settles it.
+    async fn item(&mut self, parked: Parked) -> Result<Option<Arc<Item>>, CommitError> {
+        let Consumer { name, backend, .. } = self.consumer;
+        let offset = parked.offset;
+        let event = match parked.event.clone() {
+            Some(event) => Some(event),
+            None => {
+                let page = backend.log.read(&name.topic, offset, 1, 1).await.map_err(lost)?;
+                page.events.into_iter().find(|stored| stored.offset == offset).map(|stored| stored.event)
+            }
+        };
+        let key = parked.key.as_deref().map(Arc::from);
+        if let Some(event) = event {
+            return Ok(Some(Arc::new(Item { offset, key, event, parked: Some(Box::new(parked)) })));
+        }
+        self.say(format!("offset {offset} waited for another attempt, and is no longer in the topic"));
+        self.parked_less(&parked);
+        self.settled.push((offset, Settlement::Done));
+        self.settle_at.get_or_insert_with(Instant::now);
+        self.look_for_due = true;
+        Ok(None)
     }
 
     fn parked_less(&mut self, parked: &Parked) {
@@ -418,7 +436,7 @@ impl Desk<'_> {
             let size = match careful {
                 true => 1,
                 // What there is is spread over the lanes there may be, so that none waits while another is full.
-                false => (self.ready.len() + self.buffer.len())
+                false => (self.ready.iter().map(Vec::len).sum::<usize>() + self.buffer.len())
                     .div_ceil(most - self.running.lanes)
                     .clamp(self.consumer.settings.call_size(), self.consumer.settings.lane_size()),
             };
@@ -434,9 +452,12 @@ impl Desk<'_> {
     fn assemble(&mut self, size: usize, careful: bool) -> Vec<Arc<Item>> {
         let mut items = Vec::new();
         while items.len() < size
-            && let Some(item) = self.ready.pop()
+            && let Some(mut line) = self.ready.pop_front()
         {
-            items.push(item);
+            if careful {
+                line.truncate(1);
+            }
+            items.extend(line);
         }
         // A lane of parked events is one of those alone: what has failed once may well take the sandbox down.
         if items.is_empty() {
@@ -513,7 +534,7 @@ impl Desk<'_> {
 
     /// Hears what became of a lane.
     fn hear(&mut self, report: lane::Result) {
-        let lane::Result { items, conflict, postponed, due, lost } = report;
+        let lane::Result { items, conflict, crashed, postponed, due, lost } = report;
         self.running.lanes -= 1;
         let (mut done, mut failed) = (0, 0);
         for (item, ended) in items {
@@ -550,13 +571,13 @@ impl Desk<'_> {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        self.adapt(conflict, postponed.as_ref(), done, failed);
+        self.adapt(conflict, postponed.as_ref(), done, crashed);
         if lost.is_some() {
             self.lost = lost;
         }
     }
 
-    fn adapt(&mut self, conflict: bool, postponed: Option<&Failure>, done: usize, failed: usize) {
+    fn adapt(&mut self, conflict: bool, postponed: Option<&Failure>, done: usize, crashed: usize) {
         if conflict {
             self.window = (self.window / 2.0).max(1.0);
             return;
@@ -564,7 +585,7 @@ impl Desk<'_> {
         if done > 0 {
             self.window = (self.window + 1.0 / self.window).min(self.consumer.settings.concurrency as f64);
             self.crashes = 0;
-        } else if failed > 0 || postponed.is_some() {
+        } else if crashed > 0 || postponed.is_some() {
             self.crashes = self.crashes.saturating_add(1);
         }
         if let Some(failure) = postponed {
@@ -579,7 +600,7 @@ impl Desk<'_> {
             let pause = jitter(pause.min(LONGEST_PAUSE));
             if self.crashes == CRASHES {
                 self.say(format!(
-                    "{CRASHES} runs in a row came to nothing, so it is tried less and less often until one succeeds"
+                    "{CRASHES} runs in a row crashed, so it is tried less and less often until one succeeds"
                 ));
             }
             self.paused_until = Some(Instant::now() + pause);

@@ -71,6 +71,8 @@ pub(super) struct Result {
     pub(super) items: Vec<(Arc<Item>, Ended)>,
     /// The commit was refused since others changed what it read.
     pub(super) conflict: bool,
+    /// Items that brought the function down, or ran into a limit: it did not say so itself.
+    pub(super) crashed: usize,
     /// The platform could not run the function; the events are not to blame.
     pub(super) postponed: Option<Failure>,
     /// When the first of what it parked is due, in milliseconds since the Unix epoch.
@@ -108,7 +110,7 @@ struct Progress {
 #[derive(Debug)]
 enum End {
     Done,
-    Failed(Mistake),
+    Failed(Mistake, retry::Verdict),
     /// Not run, since one of its key failed.
     Behind,
 }
@@ -119,6 +121,8 @@ pub(super) struct Mistake {
     /// In a word.
     pub(super) reason: &'static str,
     pub(super) error: String,
+    /// The function did not say so itself: it broke off.
+    pub(super) crash: bool,
     /// Trying again is in vain.
     pub(super) last: bool,
     pub(super) after: Option<Duration>,
@@ -235,7 +239,10 @@ impl Lane {
 
     fn failed(&self, progress: &mut Progress, place: usize, mistake: Mistake) {
         let item = &self.items[place];
-        if let Some(key) = &item.key {
+        let now = retry::now();
+        let verdict = self.settings.verdict(item.attempts() + 1, first_failure(item, now), now, &mistake);
+        // One that is given up is no longer in the way of those behind it.
+        if let (Some(key), retry::Verdict::Again(_)) = (&item.key, verdict) {
             progress.failed_keys.insert(Arc::clone(key));
         }
         let message = format!(
@@ -249,7 +256,7 @@ impl Lane {
         let version = &self.function.version;
         let line = LogRecord::new(version.name(), version.number, LogStream::Platform, message);
         self.logs.record(line.of(progress.invocation));
-        progress.ends[place] = Some(End::Failed(mistake));
+        progress.ends[place] = Some(End::Failed(mistake, verdict));
     }
 
     /// Makes events of what an item's run returned and published.
@@ -276,12 +283,14 @@ impl Lane {
 
     /// Commits, for as long as it takes the store to take it.
     async fn commit(&self) -> Result {
-        let Self { name, settings, function, backend, items, transaction, logs, .. } = self;
+        let Self { name, function, backend, items, transaction, logs, .. } = self;
         let (progress_ends, mut outputs, postponed) = {
             let progress = &mut *self.progress();
             (mem::take(&mut progress.ends), mem::take(&mut progress.outputs), progress.postponed.take())
         };
         let now = retry::now();
+        let crashed = |end: &Option<End>| matches!(end, Some(End::Failed(mistake, _)) if mistake.crash);
+        let crashed = progress_ends.iter().filter(|end| crashed(end)).count();
         let mut due: Option<u64> = None;
         let (mut settled, mut ends) = (Vec::new(), Vec::new());
         let (reads, mut writes) = transaction.take();
@@ -298,45 +307,43 @@ impl Lane {
                     continue;
                 }
                 Some(End::Behind) => (Settlement::Parked(Box::new(behind(item))), Ended::Parked),
-                Some(End::Failed(mistake)) => {
-                    match settings.verdict(item.attempts() + 1, first_failure(item, now), now, &mistake) {
-                        retry::Verdict::Again(pause) => {
-                            let at = now.saturating_add(u64::try_from(jitter(pause).as_millis()).unwrap_or(u64::MAX));
-                            due = Some(due.map_or(at, |due| due.min(at)));
-                            let parked = Parked {
-                                attempts: item.attempts() + 1,
-                                due: Some(at),
-                                failed_at: Some(first_failure(item, now)),
-                                error: mistake.error,
-                                ..behind(item)
-                            };
-                            (Settlement::Parked(Box::new(parked)), Ended::Parked)
-                        }
-                        retry::Verdict::GiveUp => {
-                            let letter = DeadLetter {
-                                number: 0,
-                                consumer: name.clone(),
-                                offset: item.offset,
-                                key: item.key.as_deref().map(str::to_owned),
-                                attempts: item.attempts() + 1,
-                                failed_at: now,
-                                reason: mistake.reason.to_owned(),
-                                error: mistake.error,
-                                event: item.event.clone(),
-                            };
-                            writes.extend(requests::failed(&letter));
-                            if let Some(topic) = &function.version.manifest.retry.dead_letter {
-                                outputs.push((topic.clone(), retry::announcement(&letter)));
-                            }
-                            (Settlement::Dead(Box::new(letter)), Ended::Dead)
-                        }
+                Some(End::Failed(mistake, verdict)) => match verdict {
+                    retry::Verdict::Again(pause) => {
+                        let at = now.saturating_add(u64::try_from(jitter(pause).as_millis()).unwrap_or(u64::MAX));
+                        due = Some(due.map_or(at, |due| due.min(at)));
+                        let parked = Parked {
+                            attempts: item.attempts() + 1,
+                            due: Some(at),
+                            failed_at: Some(first_failure(item, now)),
+                            error: mistake.error,
+                            ..behind(item)
+                        };
+                        (Settlement::Parked(Box::new(parked)), Ended::Parked)
                     }
-                }
+                    retry::Verdict::GiveUp => {
+                        let letter = DeadLetter {
+                            number: 0,
+                            consumer: name.clone(),
+                            offset: item.offset,
+                            key: item.key.as_deref().map(str::to_owned),
+                            attempts: item.attempts() + 1,
+                            failed_at: now,
+                            reason: mistake.reason.to_owned(),
+                            error: mistake.error,
+                            event: item.event.clone(),
+                        };
+                        writes.extend(requests::failed(&letter));
+                        if let Some(topic) = &function.version.manifest.retry.dead_letter {
+                            outputs.push((topic.clone(), retry::announcement(&letter)));
+                        }
+                        (Settlement::Dead(Box::new(letter)), Ended::Dead)
+                    }
+                },
             };
             settled.push((item.offset, settlement));
             ends.push(ended);
         }
-        let mut result = Result { items: Vec::new(), conflict: false, postponed, due, lost: None };
+        let mut result = Result { items: Vec::new(), conflict: false, crashed, postponed, due, lost: None };
         if !settled.is_empty() {
             let commit = Commit { consumer: name.clone(), settled, outputs, reads, writes };
             match patiently(backend, commit, function, &**logs).await {
@@ -454,7 +461,7 @@ impl Feed for Lane {
             }
             Err(failure) => {
                 let (reason, error) = (failure.reason(), failure.to_string());
-                return self.failed_together(&Mistake { reason, error, last: false, after: None });
+                return self.failed_together(&Mistake { reason, error, crash: true, last: false, after: None });
             }
         };
         let progress = &mut *self.progress();
@@ -491,7 +498,7 @@ impl Feed for Lane {
                         progress.ends[place] = Some(End::Done);
                     }
                     Err(error) => {
-                        let mistake = Mistake { reason: "output", error, last: false, after: None };
+                        let mistake = Mistake { reason: "output", error, crash: false, last: false, after: None };
                         self.failed(progress, place, mistake);
                     }
                 },
@@ -513,7 +520,11 @@ impl Feed for Lane {
 fn mistake(outcome: Outcome) -> Option<Mistake> {
     match outcome {
         Outcome::Done(_) => None,
-        Outcome::Retry { reason, after } => Some(Mistake { reason: "retry", error: reason, last: false, after }),
-        Outcome::Reject { reason } => Some(Mistake { reason: "rejected", error: reason, last: true, after: None }),
+        Outcome::Retry { reason, after } => {
+            Some(Mistake { reason: "retry", error: reason, crash: false, last: false, after })
+        }
+        Outcome::Reject { reason } => {
+            Some(Mistake { reason: "rejected", error: reason, crash: false, last: true, after: None })
+        }
     }
 }

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest_and_attempts_end() {
         let retry = Retry { backoff: "200ms..1s".parse().unwrap(), ..Retry::default() };
-        let failed = Mistake { reason: "retry", error: String::new(), last: false, after: None };
+        let failed = Mistake { reason: "retry", error: String::new(), crash: false, last: false, after: None };
         let pauses: Vec<_> = (1..=5).map(|attempts| verdict(&retry, attempts, 0, 0, &failed)).collect();
         let again = |millis| Verdict::Again(Duration::from_millis(millis));
         assert_eq!(pauses, [again(200), again(400), again(800), again(1000), Verdict::GiveUp]);

@@ -486,9 +486,10 @@ impl Model {
         assert_eq!(consumers.consumers().await, Ok(states.collect()));
         for (name, consumer) in &self.consumers {
             assert_eq!(consumers.parked(name, 0, 100).await, Ok(consumer.parked.values().cloned().collect()));
-            let mut keys = consumers.parked_keys(name).await.unwrap();
-            keys.sort();
-            assert_eq!(keys, consumer.keys());
+            for key in consumer.keys() {
+                let line = consumer.parked.values().filter(|parked| parked.key.as_ref() == Some(&key)).cloned();
+                assert_eq!(consumers.line(name, &key, 100).await, Ok(line.collect()));
+            }
             for (now, limit) in [(0, 100), (1, 1), (2, 100), (u64::MAX, 2)] {
                 assert_eq!(consumers.due(name, now, limit).await, Ok(consumer.due(now, limit)));
             }
