@@ -39,6 +39,50 @@ pub trait Effects: Send + Sync {
     fn publish(&self, topic: &TopicName, events: Vec<Draft>) -> BoxFuture<'_, Result<(), EffectError>>;
 }
 
+/// The effects of who may have none: every call is refused.
+#[derive(Debug, Clone, Copy)]
+pub struct NoEffects;
+
+impl NoEffects {
+    fn refused<T>() -> BoxFuture<'static, Result<T, EffectError>>
+    where
+        T: Send + 'static,
+    {
+        Box::pin(async { Err(EffectError::Refused("there are no state and no topics here".into())) })
+    }
+}
+
+impl Effects for NoEffects {
+    fn get(&self, _: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EffectError>> {
+        Self::refused()
+    }
+
+    fn set(&self, _: Vec<(Key, Option<Bytes>)>) -> BoxFuture<'_, Result<(), EffectError>> {
+        Self::refused()
+    }
+
+    fn keys<'a>(
+        &'a self,
+        _: &'a Bucket,
+        _: Option<&'a str>,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Vec<std::sync::Arc<str>>, EffectError>> {
+        Self::refused()
+    }
+
+    fn increment(&self, _: Key, _: i64) -> BoxFuture<'_, Result<i64, EffectError>> {
+        Self::refused()
+    }
+
+    fn swap(&self, _: Key, _: Option<Bytes>, _: Bytes) -> BoxFuture<'_, Result<bool, EffectError>> {
+        Self::refused()
+    }
+
+    fn publish(&self, _: &TopicName, _: Vec<Draft>) -> BoxFuture<'_, Result<(), EffectError>> {
+        Self::refused()
+    }
+}
+
 /// An event a function makes. What it leaves out the platform fills in: an id that is the same when the run is repeated,
 /// `/functions/NAME` as the source, and the time.
 #[derive(Debug, Clone, PartialEq, Default)]

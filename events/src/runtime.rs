@@ -63,7 +63,12 @@ pub trait Function: Send + Sync {
     /// the feed. The limits of the manifest are those of each call.
     ///
     /// Cancel safe: dropping the future ends the sandbox, and the call under way is not told to the feed.
-    fn handle<'a>(&'a self, feed: Arc<dyn Feed>, invocation: Invocation) -> BoxFuture<'a, Result<(), Failure>>;
+    ///
+    /// A function of another shape gets its events as requests, and has no need to say anything here.
+    fn handle<'a>(&'a self, feed: Arc<dyn Feed>, invocation: Invocation) -> BoxFuture<'a, Result<(), Failure>> {
+        let _ = (feed, invocation);
+        Box::pin(async { Err(Failure::Start("it takes requests, not events".into())) })
+    }
 
     /// Invocations that hold a place now, and that wait for one.
     fn load(&self) -> Load;

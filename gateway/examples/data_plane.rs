@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dunlin_events::{
     Body, BoxFuture, Failure, Function, Invocation, Version,
+    effects::NoEffects,
     logs::{LogRecord, LogSink},
     runtime::Load,
 };
@@ -52,7 +53,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "manifest": { "name": "hello", "component": "x.wasm", "triggers": [{ "http": { "path": "/{*any}" } }, { "http": { "path": "/" } }] },
         "component": { "digest": format!("sha256:{}", "0".repeat(64)), "size": 1, "shape": "http02", "imports": [], "initial_memory": 0 },
     }))?;
-    let hello = Arc::new(ActiveFunction { version, handle: Arc::new(Hello), counters: Arc::new(Counters::default()) });
+    let (handle, effects) = (Arc::new(Hello), Arc::new(NoEffects));
+    let hello = Arc::new(ActiveFunction { version, handle, counters: Arc::new(Counters::default()), effects });
     let routes = Routes::build([hello]).map_err(|conflicts| format!("{conflicts:?}"))?;
     let tables = Arc::new(ArcSwap::from_pointee(Table { routes, ..Table::default() }));
     let mut config = Config::new("127.0.0.1:9101".parse()?);

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dunlin_events::{
     Body, BoxFuture, Failure, Function, Invocation, Version,
+    effects::NoEffects,
     logs::{LogRecord, LogSink},
     runtime::Load,
     units::ByteSize,
@@ -116,7 +117,8 @@ where
             },
         }))
         .unwrap();
-        Arc::new(ActiveFunction { version, handle: Arc::clone(&handle), counters: Arc::clone(&counters) })
+        let (handle, counters, effects) = (Arc::clone(&handle), Arc::clone(&counters), Arc::new(NoEffects));
+        Arc::new(ActiveFunction { version, handle, counters, effects })
     };
     let functions = [
         function(

@@ -28,9 +28,9 @@ impl Platform {
         let batch = serde_json::to_vec(events).unwrap();
         let answer = self.post_events(topic, &[("content-type", "application/cloudevents-batch+json")], batch).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
-        let offsets =
-            answer.json()["events"].as_array().unwrap().iter().map(|event| event["offset"].as_u64().unwrap()).collect();
-        offsets
+        let answer = answer.json();
+        let events = answer["events"].as_array().unwrap();
+        events.iter().map(|event| event["offset"].as_u64().unwrap()).collect()
     }
 
     async fn create_topic(&self, topic: &str) {

@@ -118,7 +118,7 @@ fn returned(headers: &HeaderMap, body: &Bytes) -> Result<Vec<Draft>, String> {
             .into_iter()
             .map(|event| event.map(draft).map_err(|error| format!("an event it returned is not valid: {error}")))
             .collect(),
-        Err(HttpError::NotAnEvent { .. }) => Ok(Vec::new()),
+        Err(HttpError::NotAnEvent) => Ok(Vec::new()),
         Err(error) => Err(format!("the event it returned is not valid: {error}")),
     }
 }

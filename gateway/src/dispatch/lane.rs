@@ -129,7 +129,6 @@ pub(super) struct Mistake {
 }
 
 impl Lane {
-    #[expect(clippy::too_many_arguments, reason = "all a lane needs, said once")]
     pub(super) fn new(
         name: ConsumerName,
         settings: Arc<Settings>,

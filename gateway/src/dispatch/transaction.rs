@@ -173,7 +173,7 @@ impl Effects for Transaction {
 
     fn publish(&self, topic: &TopicName, events: Vec<Draft>) -> BoxFuture<'_, Result<(), EffectError>> {
         // Now, so that the guest hears of what is wrong with them.
-        let checked = events.iter().try_for_each(|draft| super::output::check(draft));
+        let checked = events.iter().try_for_each(super::output::check);
         if checked.is_ok() {
             let topic = topic.clone();
             self.pending().call.published.extend(events.into_iter().map(|draft| (topic.clone(), draft)));

@@ -267,8 +267,7 @@ fn standard(method: dunlin_events::manifest::Method) -> Method {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::active::Counters;
-    use dunlin_events::{Body, BoxFuture, Failure, Function, Invocation, Version, runtime::Load};
+    use dunlin_events::{Body, BoxFuture, Failure, Function, Invocation, Version, effects::NoEffects, runtime::Load};
     use http::{Request, Response};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -311,7 +310,8 @@ mod tests {
             },
         }))
         .unwrap();
-        Arc::new(ActiveFunction { version, handle: Arc::new(Uncalled), counters: Arc::new(Counters::default()) })
+        let (handle, effects) = (Arc::new(Uncalled), Arc::new(NoEffects));
+        Arc::new(ActiveFunction { version, handle, counters: Arc::default(), effects })
     }
 
     fn table(functions: &[(&str, &[&str])]) -> Result<Routes, Vec<Conflict>> {
