@@ -8,6 +8,7 @@ use crate::{
 };
 use clap::Args;
 use dunlin_gateway::api::{FunctionList, Health};
+use dunlin_store::{OpenError, Store};
 use http::{Method, header};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
@@ -77,6 +78,7 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let runs = checks[0].verdict == Verdict::Ok;
     checks.push(port(args.listen, runs));
     checks.push(data_folder(&args.data));
+    checks.extend(database(&args.data));
     checks.extend(open_files());
     checks.extend(toolchain().await);
     if args.json {
@@ -227,6 +229,25 @@ fn data_folder(path: &Path) -> Check {
     Check::ok(name, format!("`{shown}` can be written"))
 }
 
+/// Whether what the platform keeps is whole. A platform that runs has found so itself, as far as it has read.
+fn database(path: &Path) -> Option<Check> {
+    let name = "database";
+    match Store::examine(path) {
+        Ok(false) => None,
+        Ok(true) => Some(Check::ok(name, "every page of it can be read")),
+        Err(OpenError::InUse { .. }) => {
+            Some(Check::ok(name, "a platform has it open; stop that to have all of it read"))
+        }
+        Err(error) => {
+            let folder = path.display();
+            let fix = format!(
+                "don't write to it: copy `{folder}` away, then put a backup in its place, or what `sqlite3 dunlin.db .recover` saves of it"
+            );
+            Some(Check::fail(name, error.to_string(), fix))
+        }
+    }
+}
+
 /// Every connection is an open file. What counts is the hard limit: `dunlin up` raises the other one to it.
 fn open_files() -> Option<Check> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
@@ -308,6 +329,25 @@ mod tests {
             assert_eq!(data_folder(folder.path()).verdict, verdict, "{mode:o}");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_damaged_database_is_told_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(database(folder.path()).is_none());
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(database(folder.path()).unwrap().verdict, Verdict::Ok, "it is in use");
+        drop(store);
+        assert_eq!(database(folder.path()).unwrap().verdict, Verdict::Ok);
+        let file = folder.path().join("dunlin.db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let end = bytes.len();
+        bytes[4096..end - 100].fill(0xaa);
+        std::fs::write(&file, &bytes).unwrap();
+        let check = database(folder.path()).unwrap();
+        assert_eq!(check.verdict, Verdict::Fail);
+        assert!(check.found.contains("damaged") && check.fix.unwrap().contains(".recover"), "{}", check.found);
+        assert_eq!(std::fs::read(&file).unwrap(), bytes);
     }
 
     #[test]

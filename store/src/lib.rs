@@ -108,6 +108,18 @@ impl Store {
         Ok(Self { writer, readers, ends: Arc::default(), _lock: lock })
     }
 
+    /// Reads all of the database in this directory for damage, and changes nothing. `false` where there is none yet. It takes
+    /// as long as reading the file does, and refuses while a platform has the directory.
+    pub fn examine(dir: &Path) -> Result<bool, OpenError> {
+        let file = dir.join("dunlin.db");
+        if !file.is_file() {
+            return Ok(false);
+        }
+        let _lock = lock(dir)?;
+        schema::examine(&file)?;
+        Ok(true)
+    }
+
     /// Makes a change: whole, and on disk when this returns, or not at all.
     ///
     /// Cancel safe: `work` runs to its end also when its caller went away. It runs again when the changes it was to be

@@ -165,6 +165,21 @@ pub(crate) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY)
 }
 
+/// Looks for damage in all of the file.
+pub(crate) fn examine(file: &Path) -> Result<(), OpenError> {
+    let unavailable = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => OpenError::Foreign { file: file.to_owned() },
+        _ => OpenError::Unavailable(explain(&error, file)),
+    };
+    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(unavailable)?;
+    check(&connection, file).unwrap_or_else(|error| Err(unavailable(error)))?;
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(unavailable)?;
+    match found.as_str() {
+        "ok" => Ok(()),
+        damage => Err(OpenError::Unavailable(format!("`{}` is damaged ({damage})", file.display()))),
+    }
+}
+
 fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     // A connection is used by one thread at a time, so SQLite's own mutex is not needed.
     let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

@@ -179,12 +179,15 @@ fn hex_digit(nibble: u8) -> char {
 }
 
 /// The reverse: unquotes, which only older producers need, then undoes one round of percent-encoding.
+///
+/// The SDK for Go, as of its version 2.16, encodes nothing: what it sends beyond ASCII is UTF-8, and its percent signs are
+/// just that. So both are taken for what they must be.
 fn decode(value: &[u8]) -> Result<String, String> {
-    // What lies beyond ASCII may be UTF-8 or Latin-1, and proxies turn one into the other.
-    if !value.is_ascii() {
-        return Err("is not ASCII: percent-encode its UTF-8".into());
-    }
     let value = value.trim_ascii();
+    if !value.is_ascii() {
+        let text = std::str::from_utf8(value).map_err(|_| "is not UTF-8: percent-encode it".to_owned());
+        return text.map(str::to_owned);
+    }
     let value = if value.first() == Some(&b'"') { Cow::Owned(unquote(value)?) } else { Cow::Borrowed(value) };
     let mut decoded = Vec::with_capacity(value.len());
     let mut rest = &value[..];
@@ -195,12 +198,16 @@ fn decode(value: &[u8]) -> Result<String, String> {
             continue;
         }
         let mut byte = [0];
-        let pair = after.get(..2).filter(|pair| hex::decode_to_slice(pair, &mut byte).is_ok());
-        if pair.is_none() {
-            return Err("has a `%` without two hexadecimal digits: write `%25`".into());
+        match after.split_at_checked(2).filter(|(pair, _)| hex::decode_to_slice(pair, &mut byte).is_ok()) {
+            Some((_, after)) => {
+                decoded.push(byte[0]);
+                rest = after;
+            }
+            None => {
+                decoded.push(b);
+                rest = after;
+            }
         }
-        decoded.push(byte[0]);
-        rest = &after[2..];
     }
     String::from_utf8(decoded).map_err(|_| "is not UTF-8 after percent-decoding".into())
 }

@@ -695,6 +695,12 @@ fn header_values_are_percent_encoded() {
         ("say \"hi\"", "say \"hi\""),
         (r"a\b", r"a\b"),
         ("  x ", "x"),
+        // As producers write it that don't encode.
+        ("Zürich €", "Zürich €"),
+        ("100%", "100%"),
+        ("5% of 4g", "5% of 4g"),
+        ("%4", "%4"),
+        ("%+1", "%+1"),
     ] {
         assert_eq!(subject(header).as_deref(), Ok(text), "{header}");
     }
@@ -704,11 +710,6 @@ fn header_values_are_percent_encoded() {
         "%ED%B0%80",
         "%FF",
         "%E2%82",
-        "%",
-        "%4",
-        "%4g",
-        "%+1",
-        "é",
         "\"",
         "\"a",
         "\"a\" b",
