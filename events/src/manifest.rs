@@ -43,7 +43,8 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
     /// How often a sandbox is used again. The default is a fresh sandbox for every request of a WASI 0.2 component or
-    /// command, and 128 requests, 16 at once, for a WASI 0.3 component.
+    /// command, 128 requests, 16 at once, for a WASI 0.3 component, and 128 calls, one after another, for a component that
+    /// handles events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reuse: Option<Reuse>,
     /// What becomes of an event the function fails on.
