@@ -370,6 +370,86 @@ async fn components_that_know_http_get_events_as_requests() {
     assert_eq!((&by_id["x-binary"]["data"], &by_id["x-binary"]["source"]), (&json!("plain"), &json!("/answer")));
 }
 
+/// Without an SDK, a function publishes with a plain request: at once when it was called, and with all else it did when it
+/// runs on an event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_sink_takes_events_over_http() {
+    let platform = Platform::start();
+    let more = json!({
+        "triggers": [
+            { "topic": { "name": "orders", "from": "beginning" } },
+            { "http": { "path": "/answer" } },
+        ],
+        "allow": {}, "retry": { "attempts": 2, "backoff": "10ms..10ms" },
+    });
+    platform.deploy("answer", &guest("answer_events"), obeying(more));
+    let sunk = |id: &str| json!({ "specversion": "1.0", "id": id, "source": "/sink", "type": "sunk", "data": 1 });
+    let answer = platform.post("/answer", json!({ "sink": sunk("called") }).to_string()).await;
+    assert_eq!((answer.status, &answer.headers["x-sink"]), (StatusCode::OK, &"202".parse().unwrap()), "{answer:?}");
+    assert_eq!(platform.events("results").await.len(), 1, "it is there before the caller is answered");
+    let answer = platform.post("/answer", json!({ "sink": { "id": "no event" } }).to_string()).await;
+    assert_eq!(answer.headers["x-sink"], "400");
+
+    let run = |id: &str, status: u16| order(id, None, json!({ "sink": sunk(id), "status": status }));
+    platform.publish("orders", &[run("good", 200), run("bad", 500)]).await;
+    platform.caught_up("answer", "orders").await;
+    let ids: Vec<_> = platform.events("results").await.iter().map(|event| event["id"].clone()).collect();
+    assert_eq!(ids, ["called", "good"], "what failed has published nothing");
+}
+
+/// `Prefer: respond-async`: kept, answered later, and there again after a crash.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn requests_are_answered_later() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let platform = Platform::start_in(&data, &[]);
+    let more = json!({
+        "triggers": [{ "http": { "path": "/answer" } }], "allow": {}, "retry": { "attempts": 2, "backoff": "10ms..10ms" },
+    });
+    platform.deploy("answer", &guest("answer_events"), obeying(more));
+    let ask = async |platform: &Platform, body: Value| {
+        let request = Request::post(platform.url("/answer")).header("prefer", "wait=5, respond-async");
+        let answer = platform.send(request.body(Full::new(body.to_string().into())).unwrap()).await;
+        assert_eq!(
+            (answer.status, &answer.headers["preference-applied"]),
+            (StatusCode::ACCEPTED, &"respond-async".parse().unwrap())
+        );
+        answer.headers["location"].to_str().unwrap().to_owned()
+    };
+    let ended = async |platform: &Platform, address: &str| {
+        let start = Instant::now();
+        loop {
+            let answer = platform.get(address).await;
+            if answer.json()["status"] != "pending" {
+                return answer;
+            }
+            assert_eq!((answer.status, &answer.headers["retry-after"]), (StatusCode::ACCEPTED, &"1".parse().unwrap()));
+            assert!(start.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let address = ask(&platform, json!({ "status": 418, "headers": { "x-tea": "yes" } })).await;
+    platform.signal("KILL");
+    drop(platform);
+    let platform = Platform::start_in(&data, &[]);
+    let answer = ended(&platform, &address).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::OK, &json!(418)), "any status is an answer");
+    let result = platform.get(answer.json()["result"].as_str().unwrap()).await;
+    assert_eq!(
+        (result.status.as_u16(), &result.headers["x-tea"], result.text().as_str()),
+        (418, &"yes".parse().unwrap(), "no event")
+    );
+
+    let crashed = ask(&platform, json!({ "status": 1 })).await; // no status, so the guest fails
+    let answer = ended(&platform, &crashed).await.json();
+    assert_eq!((&answer["status"], &answer["attempts"]), (&json!("failed"), &json!(2)), "{answer}");
+    assert_eq!(platform.get(&format!("{crashed}/result")).await.status, StatusCode::NOT_FOUND);
+    for nowhere in ["0.0", "answer/9.0198", "answer/0.0198", "../x", ""] {
+        let answer = platform.get(&format!("/.well-known/dunlin/requests/{nowhere}")).await;
+        assert!(matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST), "{nowhere}: {answer:?}");
+    }
+}
+
 /// A command gets the event's data on stdin, and what it prints is the data of what it returns.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn commands_read_events_and_print_their_answer() {

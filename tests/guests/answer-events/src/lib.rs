@@ -1,5 +1,6 @@
 //! A guest of the tests that gets events over HTTP, as any standard component would: it answers with the status and the
-//! headers an event's data names, and with an event of its own where asked for one.
+//! headers an event's data names, and with an event of its own where asked for one. What it is to publish it sends to
+//! `$K_SINK`.
 
 use http::{Request, Response};
 use serde_json::{Value, json};
@@ -15,6 +16,9 @@ fn answer(request: Request<Vec<u8>>) -> Response<Vec<u8>> {
     let mut response = Response::builder().status(said["status"].as_u64().unwrap_or(200) as u16);
     for (name, value) in said["headers"].as_object().into_iter().flatten() {
         response = response.header(name, value.as_str().unwrap_or_default());
+    }
+    if said["sink"].is_object() {
+        response = response.header("x-sink", sink(&said["sink"]).to_string());
     }
     let event = |id: &str| {
         json!({
@@ -44,4 +48,35 @@ fn answer(request: Request<Vec<u8>>) -> Response<Vec<u8>> {
         _ => "no event".to_owned(),
     };
     response.body(body.into_bytes()).expect("what the tests send makes a response")
+}
+
+/// Publishes an event as any program could, and answers with the status.
+#[cfg(target_family = "wasm")]
+fn sink(event: &Value) -> u16 {
+    use wasip2::http::{
+        outgoing_handler,
+        types::{Fields, Method, OutgoingBody, OutgoingRequest, Scheme},
+    };
+    let url = std::env::var("K_SINK").expect("its manifest has `publish`");
+    let (authority, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("it is a URL");
+    let fields = [("content-type".to_owned(), b"application/cloudevents+json".to_vec())];
+    let request = OutgoingRequest::new(Fields::from_list(&fields).expect("it is a header"));
+    request.set_method(&Method::Post).expect("it is a method");
+    request.set_scheme(Some(&Scheme::Http)).expect("it is a scheme");
+    request.set_authority(Some(authority)).expect("it is an authority");
+    request.set_path_with_query(Some(&format!("/{path}"))).expect("it is a path");
+    let body = request.body().expect("nobody took it yet");
+    let response = outgoing_handler::handle(request, None).expect("the host takes it");
+    let stream = body.write().expect("nobody took it yet");
+    stream.blocking_write_and_flush(event.to_string().as_bytes()).expect("it is small");
+    drop(stream);
+    OutgoingBody::finish(body, None).expect("it is whole");
+    response.subscribe().block();
+    let response = response.get().expect("it is ready").expect("nobody took it yet").expect("the sink answers");
+    response.status()
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn sink(_: &Value) -> u16 {
+    unreachable!("it runs on the platform only")
 }
