@@ -110,7 +110,7 @@ async fn looking_and_going_back() {
 
     let text = stdout(&platform.dunlin(&["show", "word"]));
     for part in
-        ["word version 2", "routes     /word/{*rest}", "2 invocations, 1 failed (1 trap)", "  name: word", "WORD: two"]
+        ["word version 2", "triggers   /word/{*rest}", "2 invocations, 1 failed (1 trap)", "  name: word", "WORD: two"]
     {
         assert!(text.contains(part), "`{part}` is not in {text}");
     }

@@ -1,6 +1,6 @@
 //! Events: what is published is kept, functions run on it, and what they do happens once, in order, whatever fails.
 
-use crate::harness::{Answer, Platform, guest, shown, write_function};
+use crate::harness::{Answer, Platform, guest, repository, shown, write_function};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
@@ -368,6 +368,64 @@ async fn components_that_know_http_get_events_as_requests() {
     assert_eq!(by_id["s-structured"]["data"]["attempt"], "1");
     assert!(by_id.contains_key("b1-batch") && by_id.contains_key("b2-batch"));
     assert_eq!((&by_id["x-binary"]["data"], &by_id["x-binary"]["source"]), (&json!("plain"), &json!("/answer")));
+}
+
+/// The examples: what is passed on is passed on once, and a shop of functions that know each other only by their events
+/// ships each order once, however often it was placed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_examples_on_events() {
+    let platform = Platform::start();
+    let examples = repository().join("functions");
+    let example = |name: &str| examples.join(name).to_str().unwrap().to_owned();
+    let shop = ["orders-api", "billing", "inventory", "shipment", "order-view", "orders-query"];
+    let shop = shop.map(|name| example(&format!("orders/{name}")));
+    let mut paths = vec!["deploy"];
+    paths.extend(shop.iter().map(String::as_str));
+    let relay = example("relay");
+    paths.push(&relay);
+    let output = platform.dunlin(&paths);
+    assert!(output.status.success(), "{}", shown(&output));
+
+    platform
+        .publish("parcels", &[json!({ "specversion": "1.0", "id": "1", "source": "/a", "type": "sent", "data": 7 })])
+        .await;
+    assert_eq!(platform.events_once("parcels.relayed", 1).await[0]["data"], 7);
+
+    let mut addresses = BTreeMap::new();
+    for n in (0..30).chain(0..30) {
+        // Every tenth is more than is charged.
+        let price = if n % 10 == 9 { 200_000 } else { 450 };
+        let order = json!({ "customer": "ada", "items": [{ "sku": "tea", "quantity": 1, "price": price }] });
+        let request = Request::post(platform.url("/orders"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", n.to_string());
+        let answer = platform.send(request.body(Full::new(order.to_string().into())).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        let address = answer.headers["location"].to_str().unwrap().to_owned();
+        assert_eq!(*addresses.entry(n).or_insert_with(|| address.clone()), address, "the same order again");
+    }
+    platform.events_once("orders", 30).await;
+    platform.events_once("payments", 30).await;
+    platform.events_once("stock", 30).await;
+    platform.events_once("shipments", 27).await;
+    for topic in ["orders", "payments", "stock", "shipments"] {
+        platform.caught_up("order-view", topic).await;
+    }
+    for (n, address) in &addresses {
+        let order = platform.get(address).await.json();
+        assert_eq!(order["status"] == "shipped", n % 10 != 9, "{order}");
+    }
+    let output = platform.dunlin(&["deploy", &example("orders/analytics")]);
+    assert!(output.status.success(), "{}", shown(&output));
+    platform.caught_up("analytics", "orders").await;
+    platform.caught_up("analytics", "payments").await;
+    let days = platform.admin(Method::GET, "/api/state/function:analytics", Value::Null).await.json();
+    let mut counted = 0;
+    for day in days["keys"].as_array().unwrap_or_else(|| panic!("{days}")) {
+        let day = platform.state("function:analytics", day.as_str().unwrap()).await;
+        counted += day["orders"].as_u64().unwrap_or(0);
+    }
+    assert_eq!(counted, 30, "{days}");
 }
 
 /// Without an SDK, a function publishes with a plain request: at once when it was called, and with all else it did when it
