@@ -21,7 +21,7 @@ pub trait Effects: Send + Sync {
     /// Writes values, `None` deletes.
     fn set(&self, entries: Vec<(Key, Option<Bytes>)>) -> BoxFuture<'_, Result<(), EffectError>>;
 
-    /// Keys of a bucket, in no order, from a cursor an earlier answer gave; and the cursor of the rest.
+    /// Keys of a bucket in the order of their bytes, those after `after`. Fewer than `limit` are the last.
     fn keys<'a>(
         &'a self,
         bucket: &'a Bucket,

@@ -280,7 +280,7 @@ async fn dead_letters_tell_why_and_can_be_redriven_in_order() {
     let platform = Platform::start();
     let more = json!({
         "retry": { "attempts": 2, "backoff": "10ms..10ms", "dead_letter": "obey.dead" },
-        "limits": { "time": "300ms", "cpu": "200ms", "memory": "32MiB" },
+        "limits": { "time": "3s", "cpu": "1s", "memory": "32MiB" },
     });
     platform.deploy("obey", &guest("obey"), obeying(more));
     let append = |n: u32| json!({ "append": { "key": "a", "value": n } });

@@ -18,7 +18,7 @@ use dunlin_events::{
     topics::TopicName,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -133,22 +133,30 @@ impl Effects for Transaction {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Arc<str>>, EffectError>> {
         Box::pin(async move {
-            let mut keys = self.state.keys(bucket, "", after, limit).await.map_err(unavailable)?;
-            // Where the page ends, unless it is the last: what the run wrote beyond it belongs to a later one.
-            let end = (keys.len() >= limit).then(|| keys.last().cloned()).flatten();
-            let pending = self.pending();
-            for writes in [&pending.run.writes, &pending.call.writes] {
-                let own = writes.iter().filter(|(key, _)| key.bucket == *bucket);
+            // What the run wrote and deleted, in the order in which it did.
+            let own: BTreeMap<Arc<str>, bool> = {
+                let pending = self.pending();
+                let writes = pending.run.writes.iter().chain(&pending.call.writes);
+                let own = writes.filter(|(key, _)| key.bucket == *bucket);
                 let own = own.filter(|(key, _)| after.is_none_or(|after| *key.key > *after));
-                for (key, value) in own.filter(|(key, _)| end.as_ref().is_none_or(|end| key.key <= *end)) {
-                    match (value, keys.binary_search(&key.key)) {
-                        (Some(_), Err(place)) => keys.insert(place, Arc::clone(&key.key)),
-                        (None, Ok(place)) => drop(keys.remove(place)),
-                        (Some(_), Ok(_)) | (None, Err(_)) => {}
-                    }
+                own.map(|(key, value)| (Arc::clone(&key.key), value.is_some())).collect()
+            };
+            let mut keys = BTreeSet::new();
+            let mut last = after.map(Arc::<str>::from);
+            // A page may have lost keys the run deleted, and a short answer means that there are no more.
+            let ended = loop {
+                let page = self.state.keys(bucket, "", last.as_deref(), limit).await.map_err(unavailable)?;
+                let ended = page.len() < limit;
+                last = page.last().cloned().or(last);
+                keys.extend(page.into_iter().filter(|key| own.get(key) != Some(&false)));
+                if ended || keys.len() >= limit {
+                    break ended;
                 }
-            }
-            Ok(keys)
+            };
+            // What it wrote beyond the page belongs to a later one.
+            let written = own.into_iter().filter(|(_, there)| *there).map(|(key, _)| key);
+            keys.extend(written.filter(|key| ended || last.as_ref().is_some_and(|last| key <= last)));
+            Ok(keys.into_iter().take(limit).collect())
         })
     }
 
@@ -202,3 +210,39 @@ pub(super) fn unavailable(error: StateError) -> EffectError {
 
 /// An event and the topic it goes to.
 pub(super) type Output = (TopicName, Event);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_store::Store;
+
+    #[tokio::test]
+    async fn a_run_lists_what_it_would_leave() {
+        let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+        let state = Arc::new(Store::open(folder.path()).expect("the folder is new"));
+        let bucket = Bucket::Function("f".parse().expect("it is a name"));
+        let key = |name: &str| Key::new(bucket.clone(), name).expect("it is a key");
+        let value = || Some(Bytes::from_static(b"1"));
+        let stored = (0..10).map(|n| (key(&format!("k{n}")), value())).collect();
+        state.apply(Vec::new(), stored).await.expect("the disk is there");
+
+        let run = Transaction::new(state);
+        // Of an earlier call, and of this one: the later word counts.
+        run.set(vec![(key("k1"), None), (key("k2"), None), (key("k3"), None), (key("a"), value())])
+            .await
+            .expect("kept");
+        run.keep();
+        run.set(vec![(key("k3"), value()), (key("k9x"), value()), (key("k4"), None)]).await.expect("kept");
+        let mut found: Vec<Arc<str>> = Vec::new();
+        loop {
+            let page = run.keys(&bucket, found.last().cloned().as_deref(), 3).await.expect("read");
+            let last = page.len() < 3;
+            found.extend(page);
+            if last {
+                break;
+            }
+        }
+        let found: Vec<&str> = found.iter().map(|key| &**key).collect();
+        assert_eq!(found, ["a", "k0", "k3", "k5", "k6", "k7", "k8", "k9", "k9x"]);
+    }
+}
