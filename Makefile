@@ -27,6 +27,7 @@ build: toolchain ## build the platform, optimised
 	cargo build --locked --release --package dunlin
 
 test: guests ## run all tests
+	cd functions && env -u CARGO_TARGET_DIR cargo test --locked --workspace --exclude 'misbehave*'
 	cargo test --locked --workspace --release
 
 demo: build guests ## start a platform with the examples deployed (DEMO=check calls each and stops)

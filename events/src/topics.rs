@@ -19,7 +19,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-use crate::{BoxFuture, Event, function::FunctionName, units::ByteSize};
+use crate::{BoxFuture, Event, units::ByteSize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc, time::Duration};
@@ -264,9 +264,6 @@ pub enum LogError {
     /// The topic is at its end of what fits, or there are more writers than the disk keeps up with.
     #[error("the log takes no more right now: {0}")]
     Busy(String),
-    /// A consumer would lose events.
-    #[error("`{function}` has not settled the events of `{topic}` from offset {position} on")]
-    Unsettled { topic: TopicName, function: FunctionName, position: Offset },
     /// The disk or the database failed.
     #[error("the log can't be used: {0}")]
     Unavailable(String),
@@ -276,7 +273,7 @@ impl LogError {
     pub const fn retryable(&self) -> bool {
         match self {
             Self::Busy(_) | Self::Unavailable(_) => true,
-            Self::NoTopic(_) | Self::Unsettled { .. } => false,
+            Self::NoTopic(_) => false,
         }
     }
 }

@@ -115,7 +115,6 @@ impl From<LogError> for Refusal {
         match error {
             LogError::NoTopic(topic) => no_topic(&topic),
             LogError::Busy(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, detail),
-            LogError::Unsettled { .. } => Self::new(StatusCode::CONFLICT, detail),
             LogError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail),
         }
     }
