@@ -33,8 +33,9 @@ test: guests ## run all tests
 demo: build guests ## start a platform with the examples deployed (DEMO=check calls each and stops)
 	@DUNLIN=$(DUNLIN) DEMO=$(DEMO) functions/demo.sh
 
-bench: build guests ## measure against wasmtime serve and bare hyper; takes about 10 minutes
+bench: build guests ## measure against wasmtime serve, bare hyper and NATS JetStream; takes about 25 minutes
 	DUNLIN=$(DUNLIN) bench/http/run.sh
+	DUNLIN=$(DUNLIN) bench/events/run.sh
 
 lint: toolchain ## formatting, clippy, licences and sources of dependencies
 	.ci/lint

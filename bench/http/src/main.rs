@@ -11,22 +11,19 @@
 //! meets all of them alike. Server and load generator share the cores: only the ratios mean something elsewhere.
 
 mod calls;
-mod functions;
-mod load;
-mod report;
-mod server;
+mod wrk;
 
-use anyhow::{Context, Result, ensure};
-use calls::Calls;
-use functions::Functions;
-use load::Load;
-use report::Report;
-use server::{Serve, Server};
-use std::{path::PathBuf, time::Duration};
+use anyhow::Result;
+use calls::call_each;
+use dunlin_bench_harness::{self as harness, Functions, Load, Report, Server, Times, variable};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 /// What the environment says, see `run.sh`.
 struct Settings {
-    root: PathBuf,
     dunlin: PathBuf,
     wasmtime: PathBuf,
     rounds: usize,
@@ -37,46 +34,52 @@ struct Settings {
 
 impl Settings {
     fn from_env() -> Result<Self> {
-        let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set; start run.sh"));
-        let settings = Self {
-            root: std::env::current_dir()?,
-            dunlin: variable("DUNLIN")?.into(),
-            wasmtime: variable("WASMTIME")?.into(),
-            rounds: variable("ROUNDS")?.parse().context("ROUNDS is not a number")?,
-            time: Duration::from_secs(variable("SECONDS_")?.parse().context("SECONDS_ is not a number")?),
+        Ok(Self {
+            dunlin: harness::dunlin()?,
+            wasmtime: variable("WASMTIME")?,
+            rounds: variable("ROUNDS")?,
+            time: Duration::from_secs(variable("SECONDS_")?),
             python: std::env::var("PYTHON").ok().map(Into::into),
-        };
-        ensure!(settings.dunlin.exists(), "there is no {}; `make build` makes it", settings.dunlin.display());
-        ensure!(settings.guest("hello").exists(), "the guests are not built; `make guests` builds them");
-        Ok(settings)
+        })
     }
 
-    fn guest(&self, name: &str) -> PathBuf {
-        self.root.join(format!("functions/target/wasm32-wasip2/release/{name}.wasm"))
+    fn platform(&self, functions: &Functions) -> Result<Server> {
+        let mut server = Server::platform(&self.dunlin)?;
+        server.deploy(functions)?;
+        Ok(server)
+    }
+
+    fn wasmtime(&self, component: &Path, options: &[&str]) -> Result<Server> {
+        let mut command = Command::new(&self.wasmtime);
+        command.args(["serve", "-Scli", "--addr", "127.0.0.1:0"]).args(options).arg(component);
+        Server::other(command, Server::url)
     }
 }
 
+/// Adds a function that answers at a path; everything else is the platform's default.
+fn add(functions: &mut Functions, name: &str, component: &Path, path: &str, reuse: Option<u32>) -> Result<()> {
+    // Components that can make outgoing calls are refused unless the manifest says so; none is made here.
+    let mut manifest = format!("triggers:\n  - http: {{ path: {path} }}\nallow: {{ http: [] }}\n");
+    if let Some(count) = reuse {
+        manifest += &format!("reuse: {{ count: {count} }}\n");
+    }
+    functions.add(name, component, &manifest)
+}
+
 fn main() -> Result<()> {
-    type Part = fn(&Settings, &mut Report) -> Result<()>;
-    const PARTS: [(&str, Part); 4] =
-        [("load", measure_load), ("idle", measure_idle), ("first", measure_first), ("many", measure_many)];
     let settings = Settings::from_env()?;
-    let asked: Vec<String> = std::env::args().skip(1).collect();
-    for part in &asked {
-        ensure!(PARTS.iter().any(|(name, _)| name == part), "there is no part `{part}`");
-    }
-    let mut report = Report::new(&settings)?;
-    for (name, measure) in PARTS {
-        if asked.is_empty() || asked.iter().any(|part| part == name) {
-            measure(&settings, &mut report).with_context(|| format!("part `{name}`"))?;
-        }
-    }
-    // A run of some parts is for looking at; the file holds whole runs.
-    if asked.is_empty() {
-        std::fs::write(settings.root.join("bench/http/results.md"), report.text())?;
-    }
-    println!("{}", report.text());
-    Ok(())
+    let facts = [
+        ("peer", Report::first_line(&settings.wasmtime, "--version")?),
+        ("load", format!("wrk, one thread; {} rounds of {:?}, the median", settings.rounds, settings.time)),
+    ];
+    let report = Report::new("HTTP", &settings.dunlin, &facts)?;
+    let parts = [
+        ("load", measure_load as _),
+        ("idle", measure_idle as _),
+        ("first", measure_first as _),
+        ("many", measure_many as _),
+    ];
+    harness::run(&settings, &parts, report, Path::new("bench/http/results.md"))
 }
 
 /// One server under load, with the server it is compared to.
@@ -91,42 +94,46 @@ struct Contestant {
 }
 
 fn measure_load(settings: &Settings, report: &mut Report) -> Result<()> {
-    let (hello, hello3) = (settings.guest("hello"), settings.guest("hello_async"));
-    let peer = |component: &PathBuf, options: &[&str]| Serve::Wasmtime {
-        component: component.clone(),
-        options: options.iter().map(|o| (*o).to_owned()).collect(),
-    };
-    let dunlin = |component: &PathBuf, reuse: Option<u32>| -> Result<Serve> {
+    let (hello, hello3) = (harness::guest("hello")?, harness::guest("hello_async")?);
+    let peer = |component: &Path, options: &[&str]| settings.wasmtime(component, options);
+    let dunlin = |component: &Path, reuse: Option<u32>| {
         let mut functions = Functions::new()?;
-        functions.add("hello", component, "/", reuse)?;
-        Ok(Serve::Dunlin(functions))
+        add(&mut functions, "hello", component, "/", reuse)?;
+        settings.platform(&functions)
     };
+    let ceiling = Server::other(Command::new(std::env::current_exe()?.with_file_name("ceiling")), Server::url)?;
     let tuned = ["-Opooling-max-unused-warm-slots=1000", "-Opooling-decommit-batch-size=32"];
     let all = [
-        ("hyper alone, no sandbox", Serve::Ceiling, None),
-        ("0.2, fresh: `wasmtime serve`, its default", peer(&hello, &[]), None),
-        ("0.2, fresh: `wasmtime serve`, pool tuned", peer(&hello, &tuned), None),
+        ("hyper alone, no sandbox", ceiling, None),
+        ("0.2, fresh: `wasmtime serve`, its default", peer(&hello, &[])?, None),
+        ("0.2, fresh: `wasmtime serve`, pool tuned", peer(&hello, &tuned)?, None),
         ("0.2, fresh: **Dunlin**, its default", dunlin(&hello, None)?, Some(1)),
-        ("0.2, 1000 uses: `wasmtime serve`", peer(&hello, &["--max-instance-reuse-count=1000"]), None),
+        ("0.2, 1000 uses: `wasmtime serve`", peer(&hello, &["--max-instance-reuse-count=1000"])?, None),
         ("0.2, 1000 uses: **Dunlin**", dunlin(&hello, Some(1000))?, Some(4)),
-        ("0.3, 128 uses: `wasmtime serve`, its default", peer(&hello3, &[]), None),
+        ("0.3, 128 uses: `wasmtime serve`, its default", peer(&hello3, &[])?, None),
         ("0.3, 128 uses: **Dunlin**, its default", dunlin(&hello3, None)?, Some(6)),
-        ("0.3, fresh: `wasmtime serve`", peer(&hello3, &["--max-instance-reuse-count=1"]), None),
+        ("0.3, fresh: `wasmtime serve`", peer(&hello3, &["--max-instance-reuse-count=1"])?, None),
         ("0.3, fresh: **Dunlin**", dunlin(&hello3, Some(1))?, Some(8)),
     ];
-    let mut contestants = Vec::new();
-    for (what, serve, peer) in all {
-        let server = Server::start(settings, serve).with_context(|| what.to_owned())?;
-        contestants.push(Contestant { what, server, path: "/", peer, loaded: Vec::new(), single: Vec::new() });
-    }
+    let mut contestants: Vec<_> = all
+        .into_iter()
+        .map(|(what, server, peer)| Contestant {
+            what,
+            server,
+            path: "/",
+            peer,
+            loaded: Vec::new(),
+            single: Vec::new(),
+        })
+        .collect();
     for contestant in &contestants {
-        Load::run(&contestant.server, contestant.path, 32, Duration::from_secs(1))?;
+        wrk::run(&contestant.server, contestant.path, 32, Duration::from_secs(1))?;
     }
     for round in 0..settings.rounds {
         for contestant in &mut contestants {
             eprintln!("load, round {}: {}", round + 1, contestant.what);
-            contestant.loaded.push(Load::run(&contestant.server, contestant.path, 32, settings.time)?);
-            contestant.single.push(Load::run(&contestant.server, contestant.path, 1, settings.time / 2)?);
+            contestant.loaded.push(wrk::run(&contestant.server, contestant.path, 32, settings.time)?);
+            contestant.single.push(wrk::run(&contestant.server, contestant.path, 1, settings.time / 2)?);
         }
     }
 
@@ -147,14 +154,14 @@ fn measure_load(settings: &Settings, report: &mut Report) -> Result<()> {
         };
         report.row(&[
             contestant.what.to_owned(),
-            report::number(loaded.rate),
+            harness::number(loaded.rate),
             ratio(|l| l.rate, false),
-            report::time(loaded.p50),
-            report::time(loaded.p99),
+            harness::time(loaded.p50),
+            harness::time(loaded.p99),
             ratio(|l| l.p99.as_secs_f64(), false),
-            report::time(single.p50),
+            harness::time(single.p50),
             ratio(|l| l.p50.as_secs_f64(), true),
-            report::memory(contestant.server.resident()?),
+            harness::memory(contestant.server.resident()?),
         ]);
     }
     Ok(())
@@ -164,18 +171,17 @@ fn measure_idle(settings: &Settings, report: &mut Report) -> Result<()> {
     let mut functions = Functions::new()?;
     for guest in ["hello", "hello_async", "convert", "upper", "fan_out"] {
         let name = guest.replace('_', "-");
-        functions.add(&name, &settings.guest(guest), &format!("/{name}"), None)?;
+        add(&mut functions, &name, &harness::guest(guest)?, &format!("/{name}"), None)?;
     }
-    let dunlin = Server::start(settings, Serve::Dunlin(functions))?;
-    let wasmtime =
-        Server::start(settings, Serve::Wasmtime { component: settings.guest("hello"), options: Vec::new() })?;
+    let dunlin = settings.platform(&functions)?;
+    let wasmtime = settings.wasmtime(&harness::guest("hello")?, &[])?;
     report.table("Idle", "Nobody calls: processor time over 10 s, and memory.", &["what", "processor", "memory"]);
     for (what, server) in [("`wasmtime serve`, one component", &wasmtime), ("**Dunlin**, five functions", &dunlin)] {
         let wait = Duration::from_secs(10);
         let before = server.processor_time()?;
         std::thread::sleep(wait);
         let share = (server.processor_time()? - before).as_secs_f64() / wait.as_secs_f64();
-        report.row(&[what.to_owned(), format!("{:.1} %", share * 100.0), report::memory(server.resident()?)]);
+        report.row(&[what.to_owned(), format!("{:.1} %", share * 100.0), harness::memory(server.resident()?)]);
     }
     Ok(())
 }
@@ -183,22 +189,22 @@ fn measure_idle(settings: &Settings, report: &mut Report) -> Result<()> {
 fn measure_first(settings: &Settings, report: &mut Report) -> Result<()> {
     const FUNCTIONS: usize = 200;
     let mut functions = Functions::new()?;
-    functions.add("warm", &settings.guest("hello"), "/warm", None)?;
+    add(&mut functions, "warm", &harness::guest("hello")?, "/warm", None)?;
     let mut paths = Vec::new();
     for number in 0..FUNCTIONS {
         // Its own digest, so its own compiled code.
-        let component = functions.distinct(&settings.guest("hello"), number)?;
+        let component = functions.distinct(&harness::guest("hello")?, number)?;
         let path = format!("/first/{number}");
-        functions.add(&format!("first-{number}"), &component, &path, None)?;
+        add(&mut functions, &format!("first-{number}"), &component, &path, None)?;
         paths.push(path);
     }
-    let mut server = Server::start(settings, Serve::Dunlin(functions))?;
-    let mut calls = Calls::default();
-    let mut loaded = Calls::default();
+    let mut server = settings.platform(&functions)?;
+    let mut calls = Times::default();
+    let mut loaded = Times::default();
     for _ in 0..settings.rounds {
-        server = server.restart(settings)?;
-        calls.add(&server, "/warm", &paths)?;
-        loaded.add(&server, "/warm", &paths)?;
+        server = server.restart()?;
+        calls.append(call_each(&server, "/warm", &paths)?);
+        loaded.append(call_each(&server, "/warm", &paths)?);
     }
 
     report.table(
@@ -207,51 +213,52 @@ fn measure_first(settings: &Settings, report: &mut Report) -> Result<()> {
          the code cache and a sandbox made. The code cache is in the page cache.",
         &["what", "calls", "p50", "p99", "slowest"],
     );
-    let size = std::fs::metadata(settings.guest("hello"))?.len();
-    let mut row = |what: String, calls: &Calls| {
-        let time = |at| report::time(calls.at(at));
-        report.row(&[what, calls.count().to_string(), time(0.5), time(0.99), time(1.0)]);
+    let size = std::fs::metadata(harness::guest("hello")?)?.len();
+    let mut row = |what: String, calls: &mut Times| {
+        let mut time = |at| harness::time(calls.at(at));
+        let (p50, p99, slowest) = (time(0.5), time(0.99), time(1.0));
+        report.row(&[what, calls.count().to_string(), p50, p99, slowest]);
     };
-    row(format!("Rust, {} KB, not loaded", size / 1000), &calls);
-    row("the same, called again".to_owned(), &loaded);
+    row(format!("Rust, {} KB, not loaded", size / 1000), &mut calls);
+    row("the same, called again".to_owned(), &mut loaded);
     if let Some(python) = &settings.python {
         let mut functions = Functions::new()?;
-        functions.add("warm", &settings.guest("hello"), "/warm", None)?;
-        functions.add("large", python, "/large", None)?;
-        let mut server = Server::start(settings, Serve::Dunlin(functions))?;
-        let mut calls = Calls::default();
+        add(&mut functions, "warm", &harness::guest("hello")?, "/warm", None)?;
+        add(&mut functions, "large", python, "/large", None)?;
+        let mut server = settings.platform(&functions)?;
+        let mut calls = Times::default();
         for _ in 0..10 * settings.rounds {
-            server = server.restart(settings)?;
-            calls.add(&server, "/warm", &["/large".to_owned()])?;
+            server = server.restart()?;
+            calls.append(call_each(&server, "/warm", &["/large".to_owned()])?);
         }
-        row(format!("Python, {} MB, not loaded", std::fs::metadata(python)?.len() / 1_000_000), &calls);
+        row(format!("Python, {} MB, not loaded", std::fs::metadata(python)?.len() / 1_000_000), &mut calls);
     }
     Ok(())
 }
 
 fn measure_many(settings: &Settings, report: &mut Report) -> Result<()> {
     const FUNCTIONS: usize = 10_000;
-    let hello = settings.guest("hello");
+    let hello = harness::guest("hello")?;
     let mut few = Functions::new()?;
-    few.add("hello", &hello, "/many/5000", None)?;
-    let few = Server::start(settings, Serve::Dunlin(few))?;
+    add(&mut few, "hello", &hello, "/many/5000", None)?;
+    let few = settings.platform(&few)?;
 
     let mut functions = Functions::new()?;
     for number in 0..FUNCTIONS {
-        functions.add(&format!("f-{number}"), &hello, &format!("/many/{number}"), None)?;
+        add(&mut functions, &format!("f-{number}"), &hello, &format!("/many/{number}"), None)?;
     }
-    let many = Server::start(settings, Serve::Dunlin(functions))?;
+    let many = settings.platform(&functions)?;
     let (deploy, deployed) = (many.deploy_time(), many.resident()?);
-    let many = many.restart(settings)?;
+    let many = many.restart()?;
     let (start, started) = (many.start_time(), many.resident()?);
 
     let mut rounds = [Vec::new(), Vec::new()];
     for server in [&few, &many] {
-        Load::run(server, "/many/5000", 32, Duration::from_secs(1))?;
+        wrk::run(server, "/many/5000", 32, Duration::from_secs(1))?;
     }
     for _ in 0..settings.rounds {
         for (server, loads) in [&few, &many].into_iter().zip(&mut rounds) {
-            loads.push(Load::run(server, "/many/5000", 32, settings.time)?);
+            loads.push(wrk::run(server, "/many/5000", 32, settings.time)?);
         }
     }
     let [alone, among] = rounds.map(|loads| Load::median(&loads));
@@ -262,13 +269,13 @@ fn measure_many(settings: &Settings, report: &mut Report) -> Result<()> {
     );
     let change = (among.rate / alone.rate - 1.0) * 100.0;
     for (what, measured) in [
-        ("deploy", report::time(deploy)),
-        ("memory after the deploy", report::memory(deployed)),
-        ("start", report::time(start)),
-        ("memory after the start", report::memory(started)),
-        ("requests/s of one function, alone", report::number(alone.rate)),
-        ("requests/s of one function among 10,000", format!("{} ({change:+.1} %)", report::number(among.rate))),
-        ("memory after that", report::memory(many.resident()?)),
+        ("deploy", harness::time(deploy)),
+        ("memory after the deploy", harness::memory(deployed)),
+        ("start", harness::time(start)),
+        ("memory after the start", harness::memory(started)),
+        ("requests/s of one function, alone", harness::number(alone.rate)),
+        ("requests/s of one function among 10,000", format!("{} ({change:+.1} %)", harness::number(among.rate))),
+        ("memory after that", harness::memory(many.resident()?)),
     ] {
         report.row(&[what.to_owned(), measured]);
     }

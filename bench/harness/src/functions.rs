@@ -19,17 +19,12 @@ impl Functions {
         self.0.path()
     }
 
-    /// Adds a function; everything its manifest doesn't say is the platform's default.
-    pub fn add(&mut self, name: &str, component: &Path, path: &str, reuse: Option<u32>) -> Result<()> {
+    /// Adds a function. What its manifest has beside name and component comes as YAML; what it doesn't say is the
+    /// platform's default.
+    pub fn add(&mut self, name: &str, component: &Path, manifest: &str) -> Result<()> {
         let folder = self.folder().join(name);
         fs::create_dir(&folder)?;
-        let mut manifest =
-            format!("name: {name}\ncomponent: {}\ntriggers:\n  - http: {{ path: {path} }}\n", component.display());
-        if let Some(count) = reuse {
-            manifest += &format!("reuse: {{ count: {count} }}\n");
-        }
-        // Components that can make outgoing calls are refused unless the manifest says so; none is made here.
-        manifest += "allow: { http: [] }\n";
+        let manifest = format!("name: {name}\ncomponent: {}\n{manifest}", component.display());
         fs::write(folder.join("function.yaml"), manifest)?;
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! The servers under test, each a process of its own.
 
-use crate::{Settings, functions::Functions};
+use crate::Functions;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -13,18 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// What to start.
-pub enum Serve {
-    /// A platform with these functions deployed, on a new data folder.
-    Dunlin(Functions),
-    Wasmtime {
-        component: PathBuf,
-        options: Vec<String>,
-    },
-    Ceiling,
-}
-
-/// A server that accepts.
+/// A server that accepts. Its process ends when this is dropped.
 pub struct Server {
     process: Child,
     address: String,
@@ -32,50 +21,43 @@ pub struct Server {
     platform: Option<Platform>,
 }
 
-/// What a platform keeps over a restart.
+/// What a platform has beside any server, and keeps over a restart.
 struct Platform {
+    binary: PathBuf,
     data: TempDir,
+    admin: String,
     deploy_time: Duration,
 }
 
 impl Server {
-    pub fn start(settings: &Settings, serve: Serve) -> Result<Self> {
-        match serve {
-            Serve::Dunlin(functions) => {
-                let data = tempfile::tempdir()?;
-                let (mut server, admin) = Self::up(settings, &data)?;
-                let start = Instant::now();
-                let output = Command::new(&settings.dunlin)
-                    .arg("deploy")
-                    .arg(functions.folder())
-                    .args(["--server", &admin])
-                    .output()?;
-                ensure!(output.status.success(), "the deploy failed: {}", String::from_utf8_lossy(&output.stderr));
-                server.platform = Some(Platform { data, deploy_time: start.elapsed() });
-                Ok(server)
-            }
-            Serve::Wasmtime { component, options } => {
-                let mut command = Command::new(&settings.wasmtime);
-                command.args(["serve", "-Scli", "--addr", "127.0.0.1:0"]).args(options).arg(component);
-                let (server, _) = Self::spawn(command, 1)?;
-                Ok(server)
-            }
-            Serve::Ceiling => {
-                let (server, _) = Self::spawn(Command::new(std::env::current_exe()?.with_file_name("ceiling")), 1)?;
-                Ok(server)
-            }
-        }
+    /// A platform on a new data folder.
+    pub fn platform(binary: &Path) -> Result<Self> {
+        Self::up(binary, tempfile::tempdir()?)
     }
 
-    fn up(settings: &Settings, data: &TempDir) -> Result<(Self, String)> {
-        let mut command = Command::new(&settings.dunlin);
+    /// Another server, and how to find in a line it prints where it is to be called.
+    pub fn other(command: Command, address: fn(&str) -> Option<&str>) -> Result<Self> {
+        let (server, _) = Self::spawn(command, 1, address)?;
+        Ok(server)
+    }
+
+    fn up(binary: &Path, data: TempDir) -> Result<Self> {
+        let mut command = Command::new(binary);
         command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(data.path());
-        let (server, urls) = Self::spawn(command, 2)?;
-        Ok((server, urls[1].clone()))
+        let (mut server, mut addresses) = Self::spawn(command, 2, Self::url)?;
+        let (binary, admin) = (binary.to_owned(), addresses.remove(1));
+        server.platform = Some(Platform { binary, data, admin, deploy_time: Duration::ZERO });
+        Ok(server)
     }
 
-    /// Starts a process and waits until it has printed as many URLs; the first is where it is to be called.
-    fn spawn(mut command: Command, urls: usize) -> Result<(Self, Vec<String>)> {
+    /// Host and port of a URL somewhere in a line.
+    pub fn url(line: &str) -> Option<&str> {
+        let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://"))?;
+        Some(url.trim_end_matches('/'))
+    }
+
+    /// Starts a process and waits until it has printed as many addresses; the first is where it is to be called.
+    fn spawn(mut command: Command, count: usize, address: fn(&str) -> Option<&str>) -> Result<(Self, Vec<String>)> {
         let start = Instant::now();
         let mut process = command
             .stdin(Stdio::null())
@@ -97,11 +79,10 @@ impl Server {
         }
         drop(sender);
         let (mut found, mut said) = (Vec::new(), String::new());
-        while found.len() < urls {
+        while found.len() < count {
             match lines.recv_timeout(Duration::from_secs(120)) {
                 Ok(line) => {
-                    let url = line.split_whitespace().find(|word| word.starts_with("http://"));
-                    found.extend(url.map(|url| url.trim_end_matches('/').to_owned()));
+                    found.extend(address(&line).map(str::to_owned));
                     said += &format!("{line}\n");
                 }
                 Err(error) => {
@@ -110,22 +91,52 @@ impl Server {
                 }
             }
         }
-        let address = found[0].trim_start_matches("http://").to_owned();
+        let address = found[0].clone();
         Ok((Self { process, address, start_time: start.elapsed(), platform: None }, found))
     }
 
+    /// Deploys to a platform.
+    pub fn deploy(&mut self, functions: &Functions) -> Result<()> {
+        let start = Instant::now();
+        Self::deployed(self.deploying(functions)?)?;
+        self.platform.as_mut().expect("it took a deploy").deploy_time = start.elapsed();
+        Ok(())
+    }
+
+    /// A deploy under way, for those who look on; [`Server::deployed`] says how it ended.
+    pub fn deploying(&self, functions: &Functions) -> Result<Child> {
+        let platform = self.platform.as_ref().context("only a platform takes functions")?;
+        let mut command = Command::new(&platform.binary);
+        command.arg("deploy").arg(functions.folder()).args(["--server", &format!("http://{}", platform.admin)]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Ok(command.spawn()?)
+    }
+
+    /// Waits for the end of a deploy.
+    pub fn deployed(deploy: Child) -> Result<()> {
+        let output = deploy.wait_with_output()?;
+        ensure!(output.status.success(), "the deploy failed: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     /// Stops a platform and starts it again on the same data.
-    pub fn restart(mut self, settings: &Settings) -> Result<Self> {
-        let platform = self.platform.take().context("only a platform can be started again")?;
+    pub fn restart(mut self) -> Result<Self> {
+        let Platform { binary, data, deploy_time, .. } =
+            self.platform.take().context("only a platform can be started again")?;
         self.stop();
-        let (mut server, _) = Self::up(settings, &platform.data)?;
-        server.platform = Some(platform);
+        let mut server = Self::up(&binary, data)?;
+        server.platform.as_mut().expect("it is a platform").deploy_time = deploy_time;
         Ok(server)
     }
 
     /// Host and port.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Host and port of a platform's admin API.
+    pub fn admin(&self) -> &str {
+        self.platform.as_ref().map_or("", |platform| &platform.admin)
     }
 
     /// From the start of the process until it said that it accepts.
@@ -140,8 +151,18 @@ impl Server {
 
     /// Memory in bytes that is the process's own or that it has mapped and touched.
     pub fn resident(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// Memory in bytes that is the process's own: what [`Server::resident`] has beyond it, such as the mapped pages of a
+    /// data file, the kernel can take back at any time.
+    pub fn anonymous(&self) -> Result<u64> {
+        self.status("RssAnon:")
+    }
+
+    fn status(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 

@@ -1,34 +1,27 @@
 //! The results as Markdown.
 
-use crate::Settings;
 use anyhow::{Context, Result};
 use std::{fmt::Write, fs, path::Path, process::Command, time::Duration};
 
 pub struct Report(String);
 
 impl Report {
-    pub fn new(settings: &Settings) -> Result<Self> {
+    /// With what there is to know of the machine and the platform, and of what else takes part.
+    pub fn new(title: &str, dunlin: &Path, facts: &[(&str, String)]) -> Result<Self> {
         let cpu = fs::read_to_string("/proc/cpuinfo")?;
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
         let memory = fs::read_to_string("/proc/meminfo")?;
         let memory = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)).context("no MemTotal")?;
-        let mut text = String::from("# HTTP: measured\n\nWritten by `make bench`; `src/main.rs` says how.\n\n");
-        for (what, value) in [
-            ("date", first_line(Path::new("date"), "+%F")?),
-            (
-                "processor",
-                format!(
-                    "{}, {} cores",
-                    model.trim_start_matches([' ', '\t', ':']),
-                    std::thread::available_parallelism()?
-                ),
-            ),
+        let mut text = format!("# {title}: measured\n\nWritten by `make bench`; `src/main.rs` says how.\n\n");
+        let cores = std::thread::available_parallelism()?;
+        let machine = [
+            ("date", Self::first_line(Path::new("date"), "+%F")?),
+            ("processor", format!("{}, {cores} cores", model.trim_start_matches([' ', '\t', ':']))),
             ("memory", format!("{} GiB", memory.parse::<u64>()? >> 20)),
-            ("kernel", first_line(Path::new("uname"), "-sr")?),
-            ("Dunlin", first_line(&settings.dunlin, "--version")?),
-            ("peer", first_line(&settings.wasmtime, "--version")?),
-            ("load", format!("wrk, one thread; {} rounds of {:?}, the median", settings.rounds, settings.time)),
-        ] {
+            ("kernel", Self::first_line(Path::new("uname"), "-sr")?),
+            ("Dunlin", Self::first_line(dunlin, "--version")?),
+        ];
+        for (what, value) in machine.iter().chain(facts) {
             writeln!(text, "- {what}: {value}")?;
         }
         Ok(Self(text))
@@ -46,11 +39,12 @@ impl Report {
     pub fn row(&mut self, cells: &[String]) {
         self.0 += &format!("| {} |\n", cells.join(" | "));
     }
-}
 
-fn first_line(command: &Path, argument: &str) -> Result<String> {
-    let output = Command::new(command).arg(argument).output().with_context(|| command.display().to_string())?;
-    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned())
+    /// What a command says about itself.
+    pub fn first_line(command: &Path, argument: &str) -> Result<String> {
+        let output = Command::new(command).arg(argument).output().with_context(|| command.display().to_string())?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned())
+    }
 }
 
 /// `12,345`

@@ -1,0 +1,73 @@
+//! `history`: what it costs that much is stored already.
+
+use crate::{
+    Settings,
+    contestant::{Contestant, Pass},
+    event::Ids,
+    publisher::Pace,
+    runtime,
+};
+use anyhow::{Result, ensure};
+use dunlin_bench_harness::{self as harness, Report};
+
+pub fn measure(settings: &Settings, report: &mut Report) -> Result<()> {
+    runtime()?.block_on(async {
+        let history = harness::number(settings.history as f64);
+        let columns =
+            ["what", "publish/s, new", &format!("after {history}"), "change", "pass/s, new", &format!("after {history}"), "change"];
+        report.table(
+            "History",
+            &format!(
+                "A new log, and the same one after {history} events, half of them in the topic that is published to and read, \
+                 half in the one the function publishes to. 64 publishers, one by one; {} events to pass on, each time in {:?} \
+                 at most. Dunlin looks each id up, so how they follow each other counts: UUIDs of version 7 are ordered, those \
+                 of version 4 random. What the function makes has ids of the platform's, which are ordered.",
+                harness::number(settings.events as f64 / 2.0),
+                2 * settings.time,
+            ),
+            &columns,
+        );
+        for (start, ids, what) in [
+            (Contestant::always as fn(&Settings) -> Result<Contestant>, Ids::Ordered, ""),
+            (Contestant::default, Ids::Ordered, ""),
+            (Contestant::dunlin, Ids::Ordered, ", ordered ids"),
+            (Contestant::dunlin, Ids::Random, ", random ids"),
+        ] {
+            let mut contestant = start(settings)?;
+            let name = format!("{}{what}", contestant.name());
+            for topic in ["in", "out"] {
+                contestant.create(topic).await?;
+            }
+            eprintln!("history: {name}, new");
+            let (publish, pass) = rates(settings, &mut contestant, ids, "relay-new").await?;
+            eprintln!("history: {name}, filling");
+            contestant.fill(&["in", "out"], settings.history / 2, ids).await?;
+            eprintln!("history: {name}, after it");
+            let (publish_then, pass_then) = rates(settings, &mut contestant, ids, "relay-old").await?;
+            let change = |before: f64, then: f64| format!("{:+.0} %", (then / before - 1.0) * 100.0);
+            report.row(&[
+                name,
+                harness::number(publish),
+                harness::number(publish_then),
+                change(publish, publish_then),
+                harness::number(pass),
+                harness::number(pass_then),
+                change(pass, pass_then),
+            ]);
+        }
+        Ok(())
+    })
+}
+
+/// Events a second that are published, and that are passed on from then on.
+async fn rates(settings: &Settings, contestant: &mut Contestant, ids: Ids, function: &str) -> Result<(f64, f64)> {
+    let (count, before) = (settings.events / 2, contestant.held("in").await?);
+    let published = contestant.publish("in", 64, Pace::OneByOne, ids, settings.time).await?;
+    let offset = contestant.held("in").await?;
+    ensure!(offset == before + published.events, "{} events were answered for", published.events);
+    contestant.fill(&["in"], count, ids).await?;
+    let pass =
+        Pass { from: "in", offset, to: "out", function, at_once: 256, trigger: "", count, limit: 2 * settings.time };
+    let passed = contestant.pass(&pass, || Ok(())).await?;
+    Ok((published.rate(), passed.rate()))
+}
