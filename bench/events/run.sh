@@ -9,7 +9,7 @@
 #   ROUNDS     rounds of which the median counts    (3)
 #   SECONDS_   how long a server is loaded          (5)
 #   EVENTS     events of `pass`                     (200000)
-#   HISTORY    events stored before, of `history`   (1000000; with 10000000 it takes an hour and some 20 GB more)
+#   HISTORY    events stored before, of `history`   (1000000; 10000000 shows more, and takes gigabytes of disk)
 #   BEHIND     events to catch up with, of `behind` (1000000)
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -28,7 +28,7 @@ pub fn measure(settings: &Settings, report: &mut Report) -> Result<()> {
             &format!(
                 "{PUBLISHERS} publishers, {} events a second in all. Dunlin's time runs from the publisher's clock before it \
                  sends to the platform's when `functions/relay` has returned: a bit more than to its start. JetStream's \
-                 ends when a native program has the message in its hands: it runs nothing. The answer is what the \
+                 ends when a native program has the message in its hands: it runs nothing. Who can't take as many takes fewer. The answer is what the \
                  publisher waited for.",
                 harness::number(RATE.into())
             ),
