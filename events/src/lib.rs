@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod registry;
 pub mod runtime;
 pub mod secrets;
+mod similar;
 pub mod state;
 pub mod topics;
 pub mod units;
@@ -27,6 +28,7 @@ pub use invocation::{Body, Failure, Invocation, InvocationId};
 pub use manifest::Manifest;
 pub use registry::Registry;
 pub use runtime::{Function, Runtime};
+pub use similar::similar;
 
 /// A boxed future, the form in which async calls cross the edges between crates.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -7,6 +7,7 @@ use super::{
     diagnostic::Diagnostic,
     tree::{Entry, Node, Value},
 };
+use dunlin_events::similar;
 use serde::{
     Deserializer,
     de::{
@@ -154,16 +155,6 @@ fn suggest(word: &str, known: &[&str]) -> String {
             format!("known here: {}", known.join(", "))
         }
     }
-}
-
-/// The known word that differs from this one by case or by a slip or two of the pen.
-pub(crate) fn similar<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = word.to_lowercase();
-    known
-        .map(|known| (strsim::osa_distance(&lower, &known.to_lowercase()), known))
-        .filter(|(distance, known)| *distance <= known.chars().count() / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
 }
 
 /// One node being read.

@@ -9,7 +9,7 @@ use super::{
 use crate::api::{RemoveTopicQuery, TopicList, TopicSettings, TrimRequest};
 use axum::{body::Body, extract::State};
 use dunlin_events::{
-    function::FunctionName,
+    FunctionName, similar,
     topics::{LogError, Retention, Topic, TopicName},
     units::ByteSize,
 };
@@ -151,13 +151,4 @@ pub(super) async fn known<T>(app: &App, answer: Result<T, LogError>) -> Result<T
         }
         None => Err(LogError::NoTopic(name).into()),
     }
-}
-
-/// The name that differs from this one by a slip or two of the pen.
-fn similar<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|known| (strsim::osa_distance(name, known), known))
-        .filter(|(distance, known)| *distance <= known.chars().count() / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
 }
