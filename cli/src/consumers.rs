@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, ServerArgs},
-    output::{BOLD, PLAIN, confirm, print, print_json, printable, table, tell, timestamp},
+    output::{BOLD, PLAIN, confirm, print, print_json, shortened, table, tell, timestamp},
 };
 use clap::{Args, Subcommand};
 use dunlin_events::{FunctionName, consumers::Parked, manifest, topics::TopicName};
@@ -170,10 +170,7 @@ fn written(detail: &ConsumerDetail) -> String {
 
 /// What of an error fits a table: traps have a line per frame of the guest's stack.
 pub(crate) fn first_line(error: &str) -> String {
-    let line = error.lines().next().unwrap_or_default();
-    let short: String = line.chars().take(80).collect();
-    let more = if short.len() < line.len() { "…" } else { "" };
-    format!("{}{more}", printable(&short))
+    shortened(error.lines().next().unwrap_or_default(), 80)
 }
 
 async fn seek(args: SeekArgs) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use crate::{
     client::{Client, ServerArgs},
     consumers::first_line,
     events::in_full,
-    output::{BOLD, PLAIN, ago, confirm, print, print_json, printable, table, tell, timestamp},
+    output::{BOLD, PLAIN, ago, confirm, count, print, print_json, printable, table, tell, timestamp},
 };
 use clap::{Args, Subcommand};
 use dunlin_events::{FunctionName, consumers::DeadLetter, topics::TopicName};
@@ -219,7 +219,7 @@ async fn redrive(args: RedriveArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&sum);
     }
-    Ok(print(format!("{} redriven", counted(sum.redriven)))?)
+    Ok(print(format!("{} redriven", count(sum.redriven, "dead letter")))?)
 }
 
 async fn drop_them(args: DropArgs) -> anyhow::Result<()> {
@@ -236,11 +236,7 @@ async fn drop_them(args: DropArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&sum);
     }
-    Ok(print(format!("{} dropped", counted(sum.dropped)))?)
-}
-
-fn counted(letters: u64) -> String {
-    if letters == 1 { "1 dead letter".into() } else { format!("{letters} dead letters") }
+    Ok(print(format!("{} dropped", count(sum.dropped, "dead letter")))?)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::{
     client::{CallError, Client, ServerArgs, segment},
     functions::triggered_by,
     manifest::{self, FileProblems, ManifestFile, Refused, process_environment},
-    output::{BOLD, PLAIN, print, print_json, size, spin, spinner, table, tell, upload_bar},
+    output::{BOLD, PLAIN, count, print, print_json, size, spin, spinner, table, tell, upload_bar},
 };
 use bytes::Bytes;
 use clap::Args;
@@ -63,7 +63,7 @@ pub(crate) async fn deploy(client: &Client, files: &[ManifestFile], dry_run: boo
         .zip(&components)
         .map(|(file, component)| NewFunction { manifest: file.manifest.clone(), component: component.digest })
         .collect();
-    let spinner = spinner(format!("deploying {}", count(files.len())));
+    let spinner = spinner(format!("deploying {}", count(files.len() as u64, "function")));
     let answer = client.post("/api/deployments", &DeployRequest { functions, dry_run }).await;
     spinner.finish_and_clear();
     answer.map_err(|error| match error {
@@ -181,10 +181,6 @@ pub(crate) fn deployed_table(response: &DeployResponse) -> String {
         [function.name.to_string(), version, what.to_owned(), triggered_by(&function.triggers)]
     });
     table(["NAME", "VERSION", "", "TRIGGERS"], rows)
-}
-
-pub(crate) fn count(functions: usize) -> String {
-    if functions == 1 { "1 function".into() } else { format!("{functions} functions") }
 }
 
 /// A component on its way to the platform, and the bar that shows how far it is.

@@ -2,8 +2,7 @@
 
 use crate::{
     client::{CallError, Client, ServerArgs, empty},
-    deploy::count,
-    output::{GREEN, PLAIN, RED, YELLOW, print, print_json},
+    output::{GREEN, PLAIN, RED, YELLOW, count, print, print_json},
     report::Exit,
 };
 use clap::Args;
@@ -123,7 +122,7 @@ async fn platform(client: &Client) -> Vec<Check> {
         Check::warn("version", found, "use the `dunlin` of the platform's version")
     });
     checks.push(match client.get::<FunctionList>("/api/functions").await {
-        Ok(list) => Check::ok("access", format!("{} deployed", count(list.functions.len()))),
+        Ok(list) => Check::ok("access", format!("{} deployed", count(list.functions.len() as u64, "function"))),
         Err(CallError::Problem(problem)) => {
             let found = problem.detail.unwrap_or(problem.title);
             Check::fail("access", found, "give the platform's token with `DUNLIN_TOKEN` or `--token`")

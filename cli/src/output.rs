@@ -77,6 +77,18 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(|c| if harmful(c) { c.escape_default().to_string() } else { c.to_string() }).collect())
 }
 
+/// The beginning of a text, with `…` where there is more, as a terminal may show it.
+pub(crate) fn shortened(text: &str, characters: usize) -> String {
+    let short: String = text.chars().take(characters).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{}{more}", printable(&short))
+}
+
+/// So many of something: `1 function`, `2 functions`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// How long ago a time in milliseconds since the Unix epoch was, in its largest unit.
 pub(crate) fn ago(millis: u64, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, SOON, ServerArgs, empty, full, segment},
-    output::{confirm, print, print_json, printable, size, table, tell},
+    output::{confirm, count, print, print_json, printable, size, table, tell},
     publish::data,
 };
 use anyhow::Context as _;
@@ -219,8 +219,7 @@ async fn clear(args: ClearArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&answer);
     }
-    let keys = if answer.cleared == 1 { "1 key".to_owned() } else { format!("{} keys", answer.cleared) };
-    Ok(print(format!("{keys} of `{}` deleted", args.bucket))?)
+    Ok(print(format!("{} of `{}` deleted", count(answer.cleared, "key"), args.bucket))?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What functions printed, read and followed.
 
 use super::{
-    openapi::{Content, Operation},
+    openapi::{Content, LINES, Operation},
     request::{Answer, Asked, Shared},
 };
 use crate::{
@@ -13,8 +13,6 @@ use bytes::Bytes;
 use http::header;
 use std::convert::Infallible;
 use tokio_util::sync::CancellationToken;
-
-const LINES: &str = "application/x-ndjson";
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![

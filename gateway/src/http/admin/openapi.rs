@@ -123,6 +123,9 @@ impl Operation {
     }
 }
 
+/// JSON objects, one a line.
+pub(super) const LINES: &str = "application/x-ndjson";
+
 /// What a body may be: one of some media types.
 pub(super) struct Content {
     required: bool,
@@ -139,7 +142,7 @@ impl Content {
     }
 
     pub(super) fn lines<T: JsonSchema>() -> Self {
-        Self::of::<T>("application/x-ndjson")
+        Self::of::<T>(LINES)
     }
 
     /// Bytes or text without a schema.

@@ -5,7 +5,7 @@
 //! the answer begins.
 
 use super::{
-    openapi::{Content, Operation},
+    openapi::{Content, LINES, Operation},
     refusal::Refusal,
     request::{Answer, Named, Shared, json, read},
     topics::{known, not_own},
@@ -33,7 +33,6 @@ const BODY_LIMIT: ByteSize = ByteSize::mib(16);
 const MOST_EVENTS: usize = 10_000;
 /// What the names of extension attributes begin with that only the platform sets.
 const OWN: &str = "dunlin";
-const LINES: &str = "application/x-ndjson";
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
