@@ -3,7 +3,7 @@
 use crate::{
     client::{Client, ServerArgs, segment},
     logs::Lines,
-    output::{BOLD, DIM, PLAIN, YELLOW, print, print_json, printable, size, tell, timestamp},
+    output::{BOLD, DIM, PLAIN, YELLOW, print, print_json, printable, shortened, size, tell, timestamp},
 };
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -11,6 +11,7 @@ use dunlin_events::{
     Event,
     event::Data,
     topics::{Offset, TopicName},
+    units::epoch_millis,
 };
 use dunlin_gateway::api::{EventPage, EventRecord};
 use http::{Method, header};
@@ -183,8 +184,7 @@ fn received(json: &[u8]) -> anyhow::Result<EventRecord> {
     let mut place = |name: &str| event.remove_extension(name).map(|value| value.text().into_owned()).context(strange);
     let offset = place("dunlinoffset")?.parse().context(strange)?;
     let appended = humantime::parse_rfc3339(&place("dunlinappended")?).context(strange)?;
-    let appended_at = u64::try_from(appended.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis())?;
-    Ok(EventRecord { offset, appended_at, event })
+    Ok(EventRecord { offset, appended_at: epoch_millis(appended), event })
 }
 
 fn print_record(record: &EventRecord, json: bool) -> anyhow::Result<()> {
@@ -214,10 +214,8 @@ fn written(record: &EventRecord) -> String {
     }
     text.push_str(PLAIN);
     if let Some(data) = event.data() {
-        let shown = shown(data, event.data_content_type());
-        let short: String = shown.chars().take(MOST_DATA).collect();
-        let more = if short.len() < shown.len() { "…" } else { "" };
-        text.push_str(&format!(" {}{more}", printable(&short).replace(['\n', '\t'], " ")));
+        let shown = shortened(&shown(data, event.data_content_type()), MOST_DATA);
+        text.push_str(&format!(" {}", shown.replace(['\n', '\t'], " ")));
     }
     text
 }

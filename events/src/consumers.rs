@@ -23,8 +23,10 @@ pub mod conformance;
 use crate::{
     BoxFuture, Event,
     function::FunctionName,
+    manifest,
     state::{Key, Revision},
     topics::{Offset, TopicName},
+    units::epoch_millis,
 };
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -127,6 +129,17 @@ pub enum Start {
     Offset(Offset),
     /// At the first event appended at this time or later, in milliseconds since the Unix epoch.
     Time(u64),
+}
+
+impl From<manifest::From> for Start {
+    fn from(from: manifest::From) -> Self {
+        match from {
+            manifest::From::Beginning => Self::Beginning,
+            manifest::From::Now => Self::Now,
+            manifest::From::Offset(offset) => Self::Offset(offset),
+            manifest::From::Time(time) => Self::Time(epoch_millis(time)),
+        }
+    }
 }
 
 /// Which dead letters are meant. What is not given doesn't matter.

@@ -10,7 +10,7 @@ use crate::{
     topics::{Offset, TopicName},
 };
 use bytes::Bytes;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The data of one run of a function.
 ///
@@ -27,7 +27,7 @@ pub trait Effects: Send + Sync {
         bucket: &'a Bucket,
         after: Option<&'a str>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<std::sync::Arc<str>>, EffectError>>;
+    ) -> BoxFuture<'a, Result<Vec<Arc<str>>, EffectError>>;
 
     /// Adds to the number a key holds as decimal text (0 where it holds nothing), and answers with the sum.
     fn increment(&self, key: Key, delta: i64) -> BoxFuture<'_, Result<i64, EffectError>>;
@@ -66,7 +66,7 @@ impl Effects for NoEffects {
         _: &'a Bucket,
         _: Option<&'a str>,
         _: usize,
-    ) -> BoxFuture<'a, Result<Vec<std::sync::Arc<str>>, EffectError>> {
+    ) -> BoxFuture<'a, Result<Vec<Arc<str>>, EffectError>> {
         Self::refused()
     }
 
@@ -116,7 +116,8 @@ pub struct Delivery {
     pub offset: Offset,
     /// Counted from 1.
     pub attempt: u32,
-    pub event: Event,
+    /// Shared with whoever may have to hand it over again.
+    pub event: Arc<Event>,
 }
 
 /// What a function made of an event.

@@ -1,6 +1,10 @@
 //! What functions print and what the platform has to say about them, line by line.
 
-use crate::{function::FunctionName, invocation::InvocationId};
+use crate::{
+    function::{FunctionName, Version},
+    invocation::InvocationId,
+    units::now_millis,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,15 +38,19 @@ pub struct LogRecord {
 
 impl LogRecord {
     pub fn new(function: &FunctionName, version: u64, stream: LogStream, message: impl Into<String>) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
-            time: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            time: now_millis(),
             function: function.clone(),
             version,
             invocation: None,
             stream,
             message: message.into(),
         }
+    }
+
+    /// What the platform has to say about a function.
+    pub fn of_platform(version: &Version, message: impl Into<String>) -> Self {
+        Self::new(version.name(), version.number, LogStream::Platform, message)
     }
 
     #[must_use]

@@ -1,8 +1,13 @@
 //! Sizes as people write them (`64MiB`). Durations are `std::time::Duration`, written as `humantime` writes them (`1m 30s`).
+//! Times that are kept or sent are milliseconds since the Unix epoch.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// A number of bytes, written with a unit: `512B`, `64KiB`, `10MB`.
 ///
@@ -20,6 +25,21 @@ const UNITS: [(&str, u64); 7] = [
     ("kB", 1_000),
     ("B", 1),
 ];
+
+/// A time in milliseconds since the Unix epoch; 0 for one before it.
+pub fn epoch_millis(time: SystemTime) -> u64 {
+    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The time now, in milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.
+pub fn now_millis() -> u64 {
+    epoch_millis(SystemTime::now())
+}
+
+/// A duration in whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Why a text is no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use dunlin_events::{
     Component, Digest, FunctionName, Manifest, Runtime, Shape, Version,
     consumers::{CommitError, ConsumerName, Progress, Start},
-    logs::{LogRecord, LogSink, LogStream},
+    logs::{LogRecord, LogSink},
     manifest::Problem,
     registry::{Deployed, NewVersion, RegistryError, Versions},
     runtime::CompileError,
@@ -549,31 +549,22 @@ impl Deployments {
 
     /// Makes the topics of what was deployed, and its consumers: `from: now` is now, not when they are first run.
     async fn begin_reading(&self, deployed: &[Deployed]) {
-        for Deployed { version, .. } in deployed {
-            let manifest = &version.manifest;
-            let begun = async {
-                self.backend.log.create(manifest.topics().collect()).await.map_err(|error| error.to_string())?;
-                for (_, trigger) in manifest.topic_triggers() {
-                    let topics = match trigger.name.name() {
-                        Some(topic) => vec![topic],
-                        None => {
-                            let topics = self.backend.log.topics().await.map_err(|error| error.to_string())?;
-                            let topics = topics.into_iter().map(|topic| topic.name);
-                            topics.filter(|topic| trigger.name.matches(topic)).collect()
-                        }
-                    };
-                    for topic in topics {
-                        let name = ConsumerName { function: manifest.name.clone(), topic };
-                        let opened = self.backend.consumers.open(&name, dispatch::start(trigger)).await;
-                        opened.map_err(|error| error.to_string())?;
-                    }
+        let named = deployed.iter().flat_map(|deployed| deployed.version.manifest.topics()).collect();
+        let begun = async {
+            let topics = dispatch::known(&self.backend, named).await.map_err(|error| error.to_string())?;
+            for Deployed { version, .. } in deployed {
+                for topic in &topics {
+                    let Some(trigger) = dispatch::trigger_of(&version.manifest, topic) else { continue };
+                    let name = ConsumerName { function: version.name().clone(), topic: topic.clone() };
+                    let opened = self.backend.consumers.open(&name, trigger.from.into()).await;
+                    opened.map_err(|error| error.to_string())?;
                 }
-                Ok::<_, String>(())
-            };
-            // It is deployed, and the dispatcher tries the same again.
-            if let Err(error) = begun.await {
-                tracing::warn!(function = %manifest.name, %error, "its topics can't be read yet");
             }
+            Ok::<_, String>(())
+        };
+        // All is deployed, and the dispatcher tries the same again.
+        if let Err(error) = begun.await {
+            tracing::warn!(%error, "topics can't be read yet");
         }
     }
 
@@ -585,7 +576,7 @@ impl Deployments {
 
     /// Tells the operator, in the function's own log.
     fn say(&self, version: &Version, message: String) {
-        self.logs.record(LogRecord::new(version.name(), version.number, LogStream::Platform, message));
+        self.logs.record(LogRecord::of_platform(version, message));
     }
 }
 

@@ -4,7 +4,7 @@
 //! it costs the changes it is made with nothing either (see `writer`).
 
 use crate::{
-    Failed, Stop, Store, dead_letters, int, json, now, parked, parsed,
+    Failed, Stop, Store, dead_letters, int, json, parked, parsed,
     settled::Settled,
     state, text,
     topics::{self, Appends, Encoded, Log},
@@ -18,6 +18,7 @@ use dunlin_events::{
     },
     state::{Key, Revision},
     topics::{Offset, TopicName},
+    units::now_millis,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -59,7 +60,7 @@ impl Consumers for Store {
             let room = self.writer.room(weight(&commit)).await;
             let run = Run::from(commit);
             let then = move |reached: &Vec<_>| ends.reached(reached);
-            self.write_then(room, move |connection| run.make(connection, now()), then).await?;
+            self.write_then(room, move |connection| run.make(connection, now_millis()), then).await?;
             Ok(())
         })
     }

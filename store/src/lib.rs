@@ -41,7 +41,6 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 use writer::{Room, Writer};
 
@@ -299,11 +298,6 @@ fn explain(error: &rusqlite::Error, file: &Path) -> String {
         }
         _ => format!("`{path}`: {error}"),
     }
-}
-
-/// Milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A number as SQLite has it: what it can't count to is beyond all it holds.

@@ -3,11 +3,12 @@
 //! A component is kept once however many versions use it, and goes with the last of them. Manifests and what is known of a
 //! component are kept as JSON, the form in which their types promise to stay readable.
 
-use crate::{Failed, Stop, Store, int, json, now, text};
+use crate::{Failed, Stop, Store, int, json, text};
 use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Component, Digest, FunctionName, Manifest, Registry, Version,
     registry::{Deployed, NewVersion, RegistryError, Versions},
+    units::now_millis,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::collections::{BTreeSet, HashSet};
@@ -33,7 +34,7 @@ impl Registry for Store {
                 return Err(RegistryError::Twice(twice.manifest.name.clone()));
             }
             drop(names);
-            Ok(self.write(move |connection| deploy(connection, &functions, now())).await?)
+            Ok(self.write(move |connection| deploy(connection, &functions, now_millis())).await?)
         })
     }
 

@@ -4,10 +4,11 @@
 //! bytes it ever took, and each event knows how many were before it. So what a piece of a topic weighs is a difference of
 //! two numbers, and so is where its retention by size ends; times grow with offsets, so that a time is found by bisection.
 
-use crate::{Failed, Stop, Store, consumers, int, json, now, parked, parsed, text, unreadable, writer};
+use crate::{Failed, Stop, Store, consumers, int, json, parked, parsed, text, unreadable, writer};
 use dunlin_events::{
     BoxFuture, Event,
     topics::{Appended, EventLog, LogError, Offset, Page, Retention, StoredEvent, Topic, TopicName},
+    units::{millis, now_millis},
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use std::sync::atomic::Ordering;
@@ -33,7 +34,7 @@ impl EventLog for Store {
                 let mut insert = connection.prepare_cached(
                     "INSERT INTO topics (name, created_at) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
                 )?;
-                let now = int(now());
+                let now = int(now_millis());
                 for name in &names {
                     insert.execute((name.as_str(), now))?;
                 }
@@ -179,7 +180,7 @@ impl EventLog for Store {
 
     fn expired(&self, topic: &TopicName) -> BoxFuture<'_, Result<Offset, LogError>> {
         let topic = topic.clone();
-        Box::pin(async move { Ok(self.read(move |connection| expired(connection, &topic, now())).await?) })
+        Box::pin(async move { Ok(self.read(move |connection| expired(connection, &topic, now_millis())).await?) })
     }
 }
 
@@ -425,7 +426,7 @@ impl<'a> Appends<'a> {
 type Ends = Vec<(TopicName, Offset)>;
 
 fn append(connection: &Connection, name: &TopicName, events: &[Encoded]) -> Result<(Vec<Appended>, Ends)> {
-    let mut appends = Appends::new(connection, now())?;
+    let mut appends = Appends::new(connection, now_millis())?;
     let topic = found(name, appends.topic(name))?;
     let appended = events.iter().map(|event| appends.append(topic, event)).collect::<Result<_, _>>()?;
     Ok((appended, appends.save()?))
@@ -485,7 +486,7 @@ fn expired(connection: &Connection, topic: &TopicName, now: u64) -> Result<Offse
         expired = expired.max(log.offset_of_last(&transaction, size.bytes())?);
     }
     if let Some(age) = retention.age
-        && let Some(newest) = now.checked_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+        && let Some(newest) = now.checked_sub(millis(age))
     {
         expired = expired.max(log.offset_at(&transaction, newest.saturating_add(1))?);
     }

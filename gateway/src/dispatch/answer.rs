@@ -53,7 +53,7 @@ fn request(deliveries: &[Delivery]) -> Request<dunlin_events::Body> {
     let (mut headers, body) = match deliveries {
         [delivery] => to_http(&delivery.event),
         _ => {
-            let body = batch_to_json(deliveries.iter().map(|delivery| &delivery.event));
+            let body = batch_to_json(deliveries.iter().map(|delivery| &*delivery.event));
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(BATCH));
             (headers, body.into())

@@ -15,16 +15,15 @@ use super::{
     Workers,
     lane::{self, Ended, Item, Lane},
     output::{MAX_DEPTH, depth},
-    retry::{self, jitter},
-    settings::Settings,
+    reading::Reading,
+    retry::jitter,
 };
-use crate::{active::ActiveFunction, backend::Backend};
 use dunlin_events::{
     Failure,
-    consumers::{Commit, CommitError, ConsumerName, DeadLetter, Parked, Settlement, Start},
-    logs::{LogRecord, LogSink, LogStream},
+    consumers::{Commit, CommitError, Parked, Settlement, Start},
     manifest::Order,
     topics::{LogError, Offset, StoredEvent},
+    units::now_millis,
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -61,12 +60,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a consumer is made of.
 pub(super) struct Consumer {
-    pub(super) name: ConsumerName,
+    pub(super) reading: Arc<Reading>,
     pub(super) start: Start,
-    pub(super) settings: Arc<Settings>,
-    pub(super) function: Arc<ActiveFunction>,
-    pub(super) backend: Backend,
-    pub(super) logs: Arc<dyn LogSink>,
     pub(super) workers: Arc<Workers>,
     /// Told when what is parked was changed by somebody else.
     pub(super) wake: Arc<Notify>,
@@ -83,7 +78,7 @@ impl Consumer {
                 // Its topic was removed, or its function; if both are there again by now, it is started anew.
                 Err(CommitError::NoTopic(_) | CommitError::NoConsumer(_)) => return,
                 Err(error) => {
-                    tracing::warn!(function = %self.name.function, topic = %self.name.topic, %error, "a consumer starts anew");
+                    tracing::warn!(function = %self.reading.name.function, topic = %self.reading.name.topic, %error, "a consumer starts anew");
                     self.stop.run_until_cancelled(tokio::time::sleep(jitter(pause))).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
@@ -92,10 +87,12 @@ impl Consumer {
     }
 
     async fn work(&self) -> Result<(), CommitError> {
-        let progress = self.backend.consumers.open(&self.name, self.start).await?;
+        let reading = &*self.reading;
+        let progress = reading.backend.consumers.open(&reading.name, self.start).await?;
         let (reports, reported) = mpsc::unbounded_channel();
         let mut desk = Desk {
             consumer: self,
+            reading,
             cursor: progress.position,
             ahead: progress.ahead,
             end: progress.position,
@@ -109,7 +106,7 @@ impl Consumer {
             settle_at: None,
             due_at: None,
             look_for_due: true,
-            window: self.settings.concurrency as f64,
+            window: reading.settings.concurrency as f64,
             crashes: 0,
             paused_until: None,
             full_at: None,
@@ -132,6 +129,7 @@ struct Running {
 
 struct Desk<'a> {
     consumer: &'a Consumer,
+    reading: &'a Reading,
     /// Where to read on.
     cursor: Offset,
     /// What is settled beyond the position, from before this consumer started.
@@ -184,7 +182,7 @@ impl Desk<'_> {
                 self.start_lanes();
             }
             let read_on = !stopping && self.wants_more();
-            let topic = &self.consumer.name.topic;
+            let topic = &self.reading.name.topic;
             tokio::select! {
                 biased;
                 Some(report) = reported.recv() => {
@@ -196,12 +194,12 @@ impl Desk<'_> {
                 () = stop.cancelled(), if !stopping => {}
                 () = self.consumer.wake.notified(), if !stopping => self.count_parked().await?,
                 () = until(self.alarm()), if !stopping => {
-                    self.look_for_due |= self.due_at.is_some_and(|due| due <= retry::now());
+                    self.look_for_due |= self.due_at.is_some_and(|due| due <= now_millis());
                     if self.settle_at.is_some_and(|at| at <= Instant::now()) {
                         self.settle().await?;
                     }
                 }
-                appended = self.consumer.backend.log.appended(topic, self.cursor), if read_on => match appended {
+                appended = self.reading.backend.log.appended(topic, self.cursor), if read_on => match appended {
                     Ok(()) => self.end = self.end.max(self.cursor + 1),
                     Err(error) => return Err(lost(error)),
                 },
@@ -211,7 +209,7 @@ impl Desk<'_> {
 
     /// When something is to be done though nothing happens.
     fn alarm(&self) -> Option<Instant> {
-        let due = self.due_at.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(retry::now())));
+        let due = self.due_at.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_millis())));
         // What is due while it is paused, or runs already, is looked for again then.
         [due, self.settle_at, self.paused_until, self.full_at].into_iter().flatten().min()
     }
@@ -222,7 +220,7 @@ impl Desk<'_> {
 
     /// Reads a page, and sorts its events.
     async fn read(&mut self) -> Result<(), CommitError> {
-        let Consumer { name, backend, .. } = self.consumer;
+        let Reading { name, backend, .. } = self.reading;
         let page = backend.log.read(&name.topic, self.cursor, PAGE, PAGE_BYTES).await.map_err(lost)?;
         for stored in page.events {
             if !self.is_settled(stored.offset) {
@@ -245,7 +243,7 @@ impl Desk<'_> {
 
     fn take(&mut self, stored: StoredEvent) {
         let StoredEvent { offset, event, .. } = stored;
-        let settings = &self.consumer.settings;
+        let settings = &self.reading.settings;
         if settings.filter.as_ref().is_some_and(|filter| !filter.matches(&event)) {
             return self.settle_later(offset, Settlement::Done);
         }
@@ -254,21 +252,12 @@ impl Desk<'_> {
             Order::Strict => Some(Arc::from("")),
             Order::None => None,
         };
-        if depth(&event) > MAX_DEPTH {
-            let letter = DeadLetter {
-                number: 0,
-                consumer: self.consumer.name.clone(),
-                offset,
-                key: key.as_deref().map(str::to_owned),
-                attempts: 0,
-                failed_at: retry::now(),
-                reason: "loop".into(),
-                error: format!("it has come through {MAX_DEPTH} functions, so these go round in a circle"),
-                event,
-            };
+        let item = Item { offset, key, event: Arc::new(event), parked: None };
+        if depth(&item.event) > MAX_DEPTH {
+            let error = format!("it has come through {MAX_DEPTH} functions, so these go round in a circle");
+            let letter = item.letter(&self.reading.name, 0, "loop", error);
             return self.settle_later(offset, Settlement::Dead(Box::new(letter)));
         }
-        let item = Item { offset, key, event, parked: None };
         match &item.key {
             Some(key) if self.parked.contains_key(key) => self.park_behind(&item),
             _ => self.put(Arc::new(item)),
@@ -305,10 +294,9 @@ impl Desk<'_> {
             return Ok(());
         }
         let settled = std::mem::take(&mut self.settled);
-        let Consumer { name, backend, function, logs, .. } = self.consumer;
-        let commit =
-            Commit { consumer: name.clone(), settled, outputs: Vec::new(), reads: Vec::new(), writes: Vec::new() };
-        lane::patiently(backend, commit, function, &**logs).await
+        let consumer = self.reading.name.clone();
+        let commit = Commit { consumer, settled, outputs: Vec::new(), reads: Vec::new(), writes: Vec::new() };
+        self.reading.commit(commit).await
     }
 
     /// Counts what is parked, by key.
@@ -320,7 +308,7 @@ impl Desk<'_> {
         self.parked_count = 0;
         let mut from = 0;
         loop {
-            let piece = self.consumer.backend.consumers.parked(&self.consumer.name, from, PIECE).await?;
+            let piece = self.reading.backend.consumers.parked(&self.reading.name, from, PIECE).await?;
             self.parked_count += piece.len() as u64;
             for parked in &piece {
                 if let Some(key) = &parked.key {
@@ -360,10 +348,10 @@ impl Desk<'_> {
         }
         // Those behind the first of a key must be there to be found.
         self.settle().await?;
-        let Consumer { name, backend, .. } = self.consumer;
+        let Reading { name, backend, .. } = self.reading;
         let waiting: HashSet<Offset> = self.ready.iter().flatten().map(|item| item.offset).collect();
         let limit = DUE + self.running.parked.len() + self.ready.len();
-        let (due, next) = backend.consumers.due(name, retry::now(), limit).await?;
+        let (due, next) = backend.consumers.due(name, now_millis(), limit).await?;
         let full = due.len() == limit;
         self.due_at = next;
         for parked in due {
@@ -383,14 +371,14 @@ impl Desk<'_> {
             }
         }
         if full {
-            self.due_at = Some(retry::now() + 10);
+            self.due_at = Some(now_millis() + 10);
         }
         Ok(())
     }
 
     /// A parked event with its event. `None` where that is gone, which settles it.
     async fn item(&mut self, parked: Parked) -> Result<Option<Arc<Item>>, CommitError> {
-        let Consumer { name, backend, .. } = self.consumer;
+        let Reading { name, backend, .. } = self.reading;
         let offset = parked.offset;
         let event = match parked.event.clone() {
             Some(event) => Some(event),
@@ -401,6 +389,7 @@ impl Desk<'_> {
         };
         let key = parked.key.as_deref().map(Arc::from);
         if let Some(event) = event {
+            let event = Arc::new(event);
             return Ok(Some(Arc::new(Item { offset, key, event, parked: Some(Box::new(parked)) })));
         }
         self.say(format!("offset {offset} waited for another attempt, and is no longer in the topic"));
@@ -431,14 +420,14 @@ impl Desk<'_> {
             self.paused_until = None;
         }
         let careful = self.crashes >= CRASHES;
-        let most = if careful { 1 } else { (self.window as usize).clamp(1, self.consumer.settings.concurrency) };
+        let most = if careful { 1 } else { (self.window as usize).clamp(1, self.reading.settings.concurrency) };
         while self.running.lanes < most {
             let size = match careful {
                 true => 1,
                 // What there is is spread over the lanes there may be, so that none waits while another is full.
                 false => (self.ready.iter().map(Vec::len).sum::<usize>() + self.buffer.len())
                     .div_ceil(most - self.running.lanes)
-                    .clamp(self.consumer.settings.call_size(), self.consumer.settings.lane_size()),
+                    .clamp(self.reading.settings.call_size(), self.reading.settings.lane_size()),
             };
             let items = self.assemble(size, careful);
             if items.is_empty() {
@@ -495,7 +484,7 @@ impl Desk<'_> {
 
     /// Whether there is enough for a call, or it has waited long enough.
     fn is_full(&mut self) -> bool {
-        let settings = &self.consumer.settings;
+        let settings = &self.reading.settings;
         if settings.wait().is_zero() || self.buffer.len() >= settings.call_size() {
             self.full_at = None;
             return true;
@@ -513,18 +502,9 @@ impl Desk<'_> {
     }
 
     fn start_lane(&mut self, items: Vec<Arc<Item>>) {
-        let Consumer { name, settings, function, backend, logs, workers, .. } = self.consumer;
         self.running.lanes += 1;
-        let (worker, handle) = workers.next();
-        let lane = Lane::new(
-            name.clone(),
-            Arc::clone(settings),
-            Arc::clone(function),
-            backend.clone(),
-            Arc::clone(logs),
-            worker,
-            items,
-        );
+        let (worker, handle) = self.consumer.workers.next();
+        let lane = Lane::new(Arc::clone(&self.consumer.reading), worker, items);
         let reports = self.reports.clone();
         handle.spawn(async move {
             // Nobody hears it when the platform ends meanwhile.
@@ -583,7 +563,7 @@ impl Desk<'_> {
             return;
         }
         if done > 0 {
-            self.window = (self.window + 1.0 / self.window).min(self.consumer.settings.concurrency as f64);
+            self.window = (self.window + 1.0 / self.window).min(self.reading.settings.concurrency as f64);
             self.crashes = 0;
         } else if crashed > 0 || postponed.is_some() {
             self.crashes = self.crashes.saturating_add(1);
@@ -609,9 +589,8 @@ impl Desk<'_> {
 
     /// Tells the operator, in the function's log.
     fn say(&self, message: String) {
-        let version = &self.consumer.function.version;
-        let message = format!("reading `{}`: {message}", self.consumer.name.topic);
-        self.consumer.logs.record(LogRecord::new(version.name(), version.number, LogStream::Platform, message));
+        let line = self.reading.line(format!("reading `{}`: {message}", self.reading.name.topic));
+        self.reading.logs.record(line);
     }
 }
 

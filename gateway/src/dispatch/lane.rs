@@ -12,20 +12,19 @@
 use super::{
     answer,
     output::{self, Origin},
+    reading::Reading,
     requests,
     retry::{self, jitter},
-    settings::Settings,
     transaction::{Output, Transaction},
 };
-use crate::{active::ActiveFunction, backend::Backend};
 use dunlin_events::{
     Body, Event, Failure, Invocation, InvocationId, Shape,
     consumers::{Commit, CommitError, ConsumerName, DeadLetter, Parked, Settlement},
     effects::{Delivery, Draft, Effects, Outcome},
     invocation::Effected,
-    logs::{LogRecord, LogSink, LogStream},
     runtime::Feed,
     topics::{Offset, TopicName},
+    units::{millis, now_millis},
 };
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -44,7 +43,7 @@ const SLICE: Duration = Duration::from_millis(10);
 pub(super) struct Item {
     pub(super) offset: Offset,
     pub(super) key: Option<Arc<str>>,
-    pub(super) event: Event,
+    pub(super) event: Arc<Event>,
     /// As it is parked, if it is.
     pub(super) parked: Option<Box<Parked>>,
 }
@@ -52,6 +51,21 @@ pub(super) struct Item {
 impl Item {
     fn attempts(&self) -> u32 {
         self.parked.as_ref().map_or(0, |parked| parked.attempts)
+    }
+
+    /// The dead letter it becomes after so many attempts.
+    pub(super) fn letter(&self, consumer: &ConsumerName, attempts: u32, reason: &str, error: String) -> DeadLetter {
+        DeadLetter {
+            number: 0, // the store's to give
+            consumer: consumer.clone(),
+            offset: self.offset,
+            key: self.key.as_deref().map(str::to_owned),
+            attempts,
+            failed_at: now_millis(),
+            reason: reason.to_owned(),
+            error,
+            event: Event::clone(&self.event),
+        }
     }
 }
 
@@ -82,11 +96,7 @@ pub(super) struct Result {
 }
 
 pub(super) struct Lane {
-    name: ConsumerName,
-    settings: Arc<Settings>,
-    function: Arc<ActiveFunction>,
-    backend: Backend,
-    logs: Arc<dyn LogSink>,
+    reading: Arc<Reading>,
     worker: usize,
     items: Vec<Arc<Item>>,
     transaction: Arc<Transaction>,
@@ -129,19 +139,10 @@ pub(super) struct Mistake {
 }
 
 impl Lane {
-    pub(super) fn new(
-        name: ConsumerName,
-        settings: Arc<Settings>,
-        function: Arc<ActiveFunction>,
-        backend: Backend,
-        logs: Arc<dyn LogSink>,
-        worker: usize,
-        items: Vec<Arc<Item>>,
-    ) -> Self {
-        let size = settings.call_size();
+    pub(super) fn new(reading: Arc<Reading>, worker: usize, items: Vec<Arc<Item>>) -> Self {
         let places: Vec<usize> = (0..items.len()).collect();
         let progress = Progress {
-            calls: places.chunks(size).map(<[usize]>::to_vec).collect(),
+            calls: places.chunks(reading.settings.call_size()).map(<[usize]>::to_vec).collect(),
             current: Vec::new(),
             called: Instant::now(),
             ends: items.iter().map(|_| None).collect(),
@@ -151,8 +152,8 @@ impl Lane {
             invocation: InvocationId::new(),
             postponed: None,
         };
-        let transaction = Arc::new(Transaction::new(Arc::clone(&backend.state)));
-        Self { name, settings, function, backend, logs, worker, items, transaction, progress: Mutex::new(progress) }
+        let transaction = Arc::new(Transaction::new(Arc::clone(&reading.backend.state)));
+        Self { reading, worker, items, transaction, progress: Mutex::new(progress) }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -167,7 +168,7 @@ impl Lane {
     }
 
     async fn call(self: &Arc<Self>) {
-        let handler = self.function.version.component.shape == Shape::Handler;
+        let handler = self.reading.function.version.component.shape == Shape::Handler;
         while self.more() {
             let invocation = Invocation {
                 id: self.progress().invocation,
@@ -175,7 +176,7 @@ impl Lane {
                 effects: Effected::Event(Arc::clone(&self.transaction) as _),
             };
             if handler {
-                if let Err(failure) = self.function.handle.handle(Arc::clone(self) as _, invocation).await {
+                if let Err(failure) = self.reading.function.handle.handle(Arc::clone(self) as _, invocation).await {
                     self.progress().postponed = Some(failure);
                 }
             } else if let Some(deliveries) = Feed::next(&**self) {
@@ -186,7 +187,7 @@ impl Lane {
                     self.answer_later(request, event, invocation).await;
                     continue;
                 }
-                let answer = answer::deliver(&self.function, &deliveries, invocation).await;
+                let answer = answer::deliver(&self.reading.function, &deliveries, invocation).await;
                 match answer {
                     Ok(Ok(outcomes)) => Feed::ended(&**self, Ok(outcomes)),
                     Ok(Err(mistake)) => self.failed_together(&mistake),
@@ -199,7 +200,7 @@ impl Lane {
     /// Runs a request whose answer is kept. Any answer is one, whatever its status.
     async fn answer_later(&self, request: Request<Body>, event: &Event, invocation: Invocation) {
         let answer = async {
-            let (head, body) = self.function.handle.invoke(request, invocation).await?.into_parts();
+            let (head, body) = self.reading.function.handle.invoke(request, invocation).await?.into_parts();
             Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
         };
         match answer.await {
@@ -238,8 +239,8 @@ impl Lane {
 
     fn failed(&self, progress: &mut Progress, place: usize, mistake: Mistake) {
         let item = &self.items[place];
-        let now = retry::now();
-        let verdict = self.settings.verdict(item.attempts() + 1, first_failure(item, now), now, &mistake);
+        let now = now_millis();
+        let verdict = self.reading.settings.verdict(item.attempts() + 1, first_failure(item, now), now, &mistake);
         // One that is given up is no longer in the way of those behind it.
         if let (Some(key), retry::Verdict::Again(_)) = (&item.key, verdict) {
             progress.failed_keys.insert(Arc::clone(key));
@@ -247,14 +248,12 @@ impl Lane {
         let message = format!(
             "offset {} of `{}`, attempt {}: {}: {}",
             item.offset,
-            self.name.topic,
+            self.reading.name.topic,
             item.attempts() + 1,
             mistake.reason,
             mistake.error
         );
-        let version = &self.function.version;
-        let line = LogRecord::new(version.name(), version.number, LogStream::Platform, message);
-        self.logs.record(line.of(progress.invocation));
+        self.reading.logs.record(self.reading.line(message).of(progress.invocation));
         progress.ends[place] = Some(End::Failed(mistake, verdict));
     }
 
@@ -266,9 +265,9 @@ impl Lane {
         published: Vec<(TopicName, Draft)>,
     ) -> std::result::Result<Vec<Output>, String> {
         let item = &self.items[place];
-        let function = self.function.name();
-        let origin = Origin::Run { function, topic: &self.name.topic, offset: item.offset, event: &item.event };
-        let returned = match &self.function.version.manifest.publish {
+        let function = self.reading.function.name();
+        let origin = Origin::Run { function, topic: &self.reading.name.topic, offset: item.offset, event: &item.event };
+        let returned = match &self.reading.function.version.manifest.publish {
             Some(topic) => drafts.into_iter().map(|draft| (topic.clone(), draft)).collect::<Vec<_>>(),
             None if drafts.is_empty() => Vec::new(),
             None => {
@@ -282,12 +281,12 @@ impl Lane {
 
     /// Commits, for as long as it takes the store to take it.
     async fn commit(&self) -> Result {
-        let Self { name, function, backend, items, transaction, logs, .. } = self;
+        let Self { reading, items, transaction, .. } = self;
         let (progress_ends, mut outputs, postponed) = {
             let progress = &mut *self.progress();
             (mem::take(&mut progress.ends), mem::take(&mut progress.outputs), progress.postponed.take())
         };
-        let now = retry::now();
+        let now = now_millis();
         let crashed = |end: &Option<End>| matches!(end, Some(End::Failed(mistake, _)) if mistake.crash);
         let crashed = progress_ends.iter().filter(|end| crashed(end)).count();
         let mut due: Option<u64> = None;
@@ -308,7 +307,7 @@ impl Lane {
                 Some(End::Behind) => (Settlement::Parked(Box::new(behind(item))), Ended::Parked),
                 Some(End::Failed(mistake, verdict)) => match verdict {
                     retry::Verdict::Again(pause) => {
-                        let at = now.saturating_add(u64::try_from(jitter(pause).as_millis()).unwrap_or(u64::MAX));
+                        let at = now.saturating_add(millis(jitter(pause)));
                         due = Some(due.map_or(at, |due| due.min(at)));
                         let parked = Parked {
                             attempts: item.attempts() + 1,
@@ -320,19 +319,9 @@ impl Lane {
                         (Settlement::Parked(Box::new(parked)), Ended::Parked)
                     }
                     retry::Verdict::GiveUp => {
-                        let letter = DeadLetter {
-                            number: 0,
-                            consumer: name.clone(),
-                            offset: item.offset,
-                            key: item.key.as_deref().map(str::to_owned),
-                            attempts: item.attempts() + 1,
-                            failed_at: now,
-                            reason: mistake.reason.to_owned(),
-                            error: mistake.error,
-                            event: item.event.clone(),
-                        };
+                        let letter = item.letter(&reading.name, item.attempts() + 1, mistake.reason, mistake.error);
                         writes.extend(requests::failed(&letter));
-                        if let Some(topic) = &function.version.manifest.retry.dead_letter {
+                        if let Some(topic) = &reading.function.version.manifest.retry.dead_letter {
                             outputs.push((topic.clone(), retry::announcement(&letter)));
                         }
                         (Settlement::Dead(Box::new(letter)), Ended::Dead)
@@ -344,8 +333,8 @@ impl Lane {
         }
         let mut result = Result { items: Vec::new(), conflict: false, crashed, postponed, due, lost: None };
         if !settled.is_empty() {
-            let commit = Commit { consumer: name.clone(), settled, outputs, reads, writes };
-            match patiently(backend, commit, function, &**logs).await {
+            let commit = Commit { consumer: reading.name.clone(), settled, outputs, reads, writes };
+            match reading.commit(commit).await {
                 Ok(()) => {}
                 Err(error) => {
                     result.due = None;
@@ -359,37 +348,6 @@ impl Lane {
         }
         result.items = items.iter().cloned().zip(ends).collect();
         result
-    }
-}
-
-/// Commits what was run, again and again while the disk doesn't let it: the work is done, and what it read is checked
-/// each time.
-pub(super) async fn patiently(
-    backend: &Backend,
-    commit: Commit,
-    function: &ActiveFunction,
-    logs: &dyn LogSink,
-) -> std::result::Result<(), CommitError> {
-    let mut pause = Duration::from_millis(50);
-    loop {
-        let error = match backend.consumers.commit(commit.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(CommitError::NoTopic(topic)) if topic != commit.consumer.topic => {
-                // Somebody removed a topic the manifest names.
-                match backend.log.create(vec![topic]).await {
-                    Ok(()) => continue,
-                    Err(error) => error.to_string(),
-                }
-            }
-            Err(CommitError::Unavailable(error)) => error,
-            Err(error) => return Err(error),
-        };
-        let version = &function.version;
-        let message = format!("what it did can't be written, and is tried again: {error}");
-        logs.record(LogRecord::new(version.name(), version.number, LogStream::Platform, message));
-        tracing::warn!(function = %version.name(), %error, "a run can't be committed, and is tried again");
-        tokio::time::sleep(jitter(pause)).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
     }
 }
 
@@ -433,7 +391,7 @@ impl Feed for Lane {
             }
             let deliveries = call.iter().map(|place| {
                 let item = &self.items[*place];
-                let (topic, event) = (self.name.topic.clone(), item.event.clone());
+                let (topic, event) = (self.reading.name.topic.clone(), Arc::clone(&item.event));
                 Delivery { topic, offset: item.offset, attempt: item.attempts() + 1, event }
             });
             let deliveries = deliveries.collect();
@@ -446,7 +404,7 @@ impl Feed for Lane {
 
     fn ended(&self, outcomes: std::result::Result<Vec<Outcome>, Failure>) {
         let took = self.progress().called.elapsed();
-        self.function.counters.record(outcomes.as_ref().map(|_| ()), took);
+        self.reading.function.counters.record(outcomes.as_ref().map(|_| ()), took);
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             Err(failure) if failure.retryable() => {
@@ -466,14 +424,11 @@ impl Feed for Lane {
         let progress = &mut *self.progress();
         let current = mem::take(&mut progress.current);
         let failed = outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Done(_))).count();
-        let mut published = Vec::new();
-        if failed == 0 {
-            published = self.transaction.keep();
-        } else if self.transaction.is_empty() {
-            self.transaction.discard();
-        } else if failed < outcomes.len() {
+        let wrote = !self.transaction.is_empty();
+        let mut published = if failed == 0 { self.transaction.keep() } else { Vec::new() };
+        self.transaction.discard();
+        if wrote && (1..outcomes.len()).contains(&failed) {
             // What the call wrote can't be told apart by event. The good ones are called again, without those that failed.
-            self.transaction.discard();
             let mut again = Vec::new();
             for (place, outcome) in current.into_iter().zip(outcomes) {
                 match mistake(outcome) {
@@ -483,8 +438,6 @@ impl Feed for Lane {
             }
             progress.calls.push_front(again);
             return;
-        } else {
-            self.transaction.discard();
         }
         for (place, outcome) in current.into_iter().zip(outcomes) {
             let waits = self.items[place].key.as_ref().is_some_and(|key| progress.failed_keys.contains(key));

@@ -105,7 +105,7 @@ mod tests {
     fn circles_are_found_and_told() {
         let billing = manifest("billing", "orders", None, "payments");
         let shipment = manifest("shipment", "payments", None, "shipments");
-        let back = manifest("back", "ship*".replace('*', "ments").as_str(), None, "orders");
+        let back = manifest("back", "shipments", None, "orders");
         assert!(problems(&[&billing, &shipment], &[0, 1]).is_empty());
         let found = problems(&[&billing, &shipment, &back], &[2]);
         let [(2, problem)] = &found[..] else { panic!("{found:?}") };

@@ -18,6 +18,7 @@ mod immediate;
 mod lane;
 pub(crate) mod loops;
 mod output;
+mod reading;
 pub(crate) mod requests;
 mod retention;
 mod retry;
@@ -26,7 +27,6 @@ mod transaction;
 
 pub use immediate::Immediate;
 pub use output::{DEPTH, MAX_EVENT};
-pub(crate) use settings::start;
 
 use crate::{active::ActiveFunction, backend::Backend, deploy::Deployments};
 use consumer::Consumer;
@@ -37,6 +37,7 @@ use dunlin_events::{
     topics::{LogError, TopicName},
 };
 use filter::Filter;
+use reading::Reading;
 use settings::Settings;
 use std::{
     collections::{HashMap, HashSet},
@@ -64,6 +65,23 @@ pub(crate) fn problems(manifest: &Manifest) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The trigger by which a function reads a topic. Requests that are answered later are no topic of anybody's trigger.
+pub(crate) fn trigger_of<'a>(manifest: &'a Manifest, topic: &TopicName) -> Option<&'a TopicTrigger> {
+    let mut triggers = manifest.topic_triggers().map(|(_, trigger)| trigger);
+    triggers.find(|trigger| trigger.name.matches(topic)).filter(|_| requests::function_of(topic).is_none())
+}
+
+/// Every topic, after those of these that weren't there were made.
+pub(crate) async fn known(backend: &Backend, named: HashSet<TopicName>) -> Result<Vec<TopicName>, LogError> {
+    let mut topics: Vec<_> = backend.log.topics().await?.into_iter().map(|topic| topic.name).collect();
+    let missing: Vec<_> = named.into_iter().filter(|name| topics.binary_search(name).is_err()).collect();
+    if !missing.is_empty() {
+        backend.log.create(missing.clone()).await?;
+        topics.extend(missing);
+    }
+    Ok(topics)
 }
 
 /// How the running consumers are reached: told of news, and held while one is moved.
@@ -226,32 +244,18 @@ impl Dispatcher {
         let backend = self.deployments.backend();
         let board = self.deployments.switchboard();
         let functions: Vec<_> = self.deployments.table().functions.values().cloned().collect();
+        let named = functions.iter().flat_map(|function| function.version.manifest.topics());
+        let topics = known(backend, named.collect()).await?;
         let mut wanted: HashMap<ConsumerName, (Arc<ActiveFunction>, TopicTrigger)> = HashMap::new();
-        let named: HashSet<TopicName> =
-            functions.iter().flat_map(|function| function.version.manifest.topics()).collect();
-        if !named.is_empty() {
-            backend.log.create(named.into_iter().collect()).await?;
-        }
-        let topics = backend.log.topics().await?;
-        if !topics.is_empty() {
-            let own = |topic: &TopicName| requests::function_of(topic).map(str::to_owned);
-            let requests: HashMap<String, TopicName> =
-                topics.iter().filter_map(|topic| Some((own(&topic.name)?, topic.name.clone()))).collect();
-            for function in functions {
-                if let Some(topic) = requests.get(function.name().as_str()) {
+        for function in functions {
+            for topic in &topics {
+                let trigger = trigger_of(&function.version.manifest, topic).cloned().or_else(|| {
+                    let own = requests::function_of(topic) == Some(function.name().as_str());
+                    own.then(|| settings::requests(topic))
+                });
+                if let Some(trigger) = trigger {
                     let name = ConsumerName { function: function.name().clone(), topic: topic.clone() };
-                    wanted.insert(name, (Arc::clone(&function), settings::requests(topic)));
-                }
-                if function.version.manifest.topic_triggers().next().is_none() {
-                    continue;
-                }
-                for topic in topics.iter().filter(|topic| own(&topic.name).is_none()) {
-                    let triggers = function.version.manifest.topic_triggers();
-                    let mut triggers = triggers.filter(|(_, trigger)| trigger.name.matches(&topic.name));
-                    if let Some((_, trigger)) = triggers.next() {
-                        let name = ConsumerName { function: function.name().clone(), topic: topic.name.clone() };
-                        wanted.insert(name, (Arc::clone(&function), trigger.clone()));
-                    }
+                    wanted.insert(name, (Arc::clone(&function), trigger));
                 }
             }
         }
@@ -259,13 +263,10 @@ impl Dispatcher {
             let (running, held) = (board.running(), board.held());
             wanted.retain(|name, _| !held.contains(name));
             for (name, running) in running.iter() {
-                let same = wanted.get(name).is_some_and(|(function, _)| Arc::ptr_eq(function, &running.function));
-                if same {
-                    wanted.remove(name);
-                } else {
-                    // Its end is news, and what is wanted in its place is started then.
+                let now = wanted.remove(name);
+                // Its end is news, and what is wanted in its place is started then.
+                if now.is_none_or(|(function, _)| !Arc::ptr_eq(&function, &running.function)) {
                     running.stop.cancel();
-                    wanted.remove(name);
                 }
             }
         }
@@ -277,20 +278,23 @@ impl Dispatcher {
 
     fn start_consumer(&self, name: ConsumerName, function: Arc<ActiveFunction>, trigger: &TopicTrigger) {
         let settings = match Settings::new(&function.version.manifest, trigger) {
-            Ok(settings) => Arc::new(settings),
+            Ok(settings) => settings,
             // It was checked at deploy, by this platform or an earlier one.
             Err(error) => return tracing::error!(function = %name.function, %error, "a trigger can't be used"),
         };
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let running = Running { function: Arc::clone(&function), wake: Arc::clone(&wake), stop: stop.clone() };
         self.deployments.switchboard().running().insert(name.clone(), running);
-        let consumer = Consumer {
+        let reading = Reading {
             name: name.clone(),
-            start: settings::start(trigger),
             settings,
             function,
             backend: self.deployments.backend().clone(),
             logs: Arc::clone(self.deployments.logs()) as _,
+        };
+        let consumer = Consumer {
+            reading: Arc::new(reading),
+            start: trigger.from.into(),
             workers: Arc::clone(&self.workers),
             wake,
             stop,
@@ -304,5 +308,21 @@ impl Dispatcher {
             board.ended.notify_waiters();
             board.changed();
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pattern_reads_all_topics_but_those_of_requests() {
+        let topic = json!({ "name": "**" });
+        let manifest = json!({ "name": "audit", "component": "a.wasm", "triggers": [{ "topic": topic }] });
+        let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+        let reads = |topic: &str| trigger_of(&manifest, &topic.parse().unwrap()).is_some();
+        assert!(reads("orders") && reads("orders.eu"));
+        assert!(!reads("dunlin.requests.audit") && !reads("dunlin.requests.orders"));
     }
 }

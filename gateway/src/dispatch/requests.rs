@@ -20,6 +20,7 @@ use dunlin_events::{
     event::Data,
     state::{Bucket, Key, StateError},
     topics::{LogError, Offset, Retention, TopicName},
+    units::millis,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Full};
@@ -128,14 +129,19 @@ pub(super) fn answered(event: &Event, response: &Response<Bytes>) -> Option<(Key
     } else {
         Ended::Done { code: status.as_u16(), headers: texts(headers), body: STANDARD.encode(body) }
     };
-    Some((key(event.id())?, Some(serde_json::to_vec(&ended).expect("texts can be written").into())))
+    entry(event.id(), &ended)
 }
 
 /// That there is no answer and will be none.
 pub(super) fn failed(letter: &DeadLetter) -> Option<(Key, Option<Bytes>)> {
-    (letter.event.kind() == REQUEST && function_of(&letter.consumer.topic).is_some()).then_some(())?;
-    let ended = Ended::Failed { reason: letter.reason.clone(), attempts: letter.attempts };
-    Some((key(letter.event.id())?, Some(serde_json::to_vec(&ended).expect("texts can be written").into())))
+    if letter.event.kind() != REQUEST || function_of(&letter.consumer.topic).is_none() {
+        return None;
+    }
+    entry(letter.event.id(), &Ended::Failed { reason: letter.reason.clone(), attempts: letter.attempts })
+}
+
+fn entry(id: &str, ended: &Ended) -> Option<(Key, Option<Bytes>)> {
+    Some((key(id)?, Some(serde_json::to_vec(ended).expect("texts can be written").into())))
 }
 
 /// What is known of a request.
@@ -187,7 +193,7 @@ fn read(ended: &[u8]) -> Option<Status> {
 pub(super) async fn tidy(backend: &Backend, now: u64) -> Result<(), StateError> {
     const PIECE: usize = 500;
     let Some(Key { bucket, .. }) = key("any") else { return Ok(()) };
-    let before = now.saturating_sub(u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX));
+    let before = now.saturating_sub(millis(KEPT));
     loop {
         let keys = backend.state.keys(&bucket, "", None, PIECE).await?;
         let old: Vec<_> = keys.iter().filter(|id| made_at(id).is_none_or(|time| time < before)).collect();

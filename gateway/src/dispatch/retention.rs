@@ -1,8 +1,8 @@
 //! Retention: what a topic keeps no longer is trimmed, in the background, and so are the answers of requests.
 
-use super::{requests, retry};
+use super::requests;
 use crate::backend::Backend;
-use dunlin_events::topics::LogError;
+use dunlin_events::{topics::LogError, units::now_millis};
 use std::time::Duration;
 
 /// How often topics are looked at.
@@ -15,7 +15,7 @@ pub(super) async fn run(backend: Backend) {
         if let Err(error) = trim(&backend).await {
             tracing::warn!(%error, "topics can't be trimmed now");
         }
-        if let Err(error) = requests::tidy(&backend, retry::now()).await {
+        if let Err(error) = requests::tidy(&backend, now_millis()).await {
             tracing::warn!(%error, "answers that were kept for long enough can't be dropped now");
         }
     }

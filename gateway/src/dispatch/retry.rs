@@ -3,7 +3,7 @@
 use super::{lane::Mistake, output::DEPTH};
 use bytes::Bytes;
 use dunlin_events::{Event, consumers::DeadLetter, event::Value, manifest::Retry};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// The type of the events in a dead-letter topic.
 pub(super) const DEAD_LETTER: &str = "dunlin.dead-letter";
@@ -36,11 +36,6 @@ pub(super) fn jitter(pause: Duration) -> Duration {
 fn random() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0) as u32
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The event that tells of a dead letter.

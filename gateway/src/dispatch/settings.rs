@@ -7,12 +7,10 @@ use super::{
 };
 use dunlin_events::{
     Manifest,
-    consumers::Start,
     manifest::{From, Order, Retry, TopicTrigger},
     topics::TopicName,
 };
-use std::num::NonZeroU32;
-use std::time::{Duration, UNIX_EPOCH};
+use std::{num::NonZeroU32, time::Duration};
 
 pub(super) struct Settings {
     pub(super) filter: Option<Filter>,
@@ -66,15 +64,5 @@ pub(super) fn requests(topic: &TopicName) -> TopicTrigger {
         // As many as the function's own limit lets.
         concurrency: NonZeroU32::MAX,
         batch: None,
-    }
-}
-
-/// Where a trigger's consumer begins, when it is new.
-pub(crate) fn start(trigger: &TopicTrigger) -> Start {
-    match trigger.from {
-        From::Beginning => Start::Beginning,
-        From::Now => Start::Now,
-        From::Offset(offset) => Start::Offset(offset),
-        From::Time(time) => Start::Time(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)),
     }
 }

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use dunlin_events::{
     Body, Failure, Invocation, InvocationId,
     invocation::Effected,
-    logs::{LogRecord, LogSink, LogStream},
+    logs::{LogRecord, LogSink},
 };
 use futures_util::task::noop_waker;
 use http::{
@@ -407,8 +407,7 @@ impl Run {
             // Under overload these would push everything else out of the log; the counters have them.
             Ok(()) | Err(Failure::Busy { .. }) => {}
             Err(failure) => {
-                let version = &self.function.version;
-                let line = LogRecord::new(version.name(), version.number, LogStream::Platform, failure.to_string());
+                let line = LogRecord::of_platform(&self.function.version, failure.to_string());
                 self.logs.record(line.of(self.id));
             }
         }

@@ -8,11 +8,9 @@ use crate::api::{ConsumerDetail, ConsumerList, ConsumerSummary, SeekRequest};
 use axum::{body::Body, extract::State};
 use dunlin_events::{
     FunctionName,
-    consumers::{CommitError, ConsumerName, ConsumerState, Consumers, Start},
-    manifest,
+    consumers::{CommitError, ConsumerName, ConsumerState, Consumers},
     topics::TopicName,
 };
-use std::time::UNIX_EPOCH;
 
 /// Parked events shown of one consumer.
 const MOST_PARKED: usize = 100;
@@ -57,25 +55,13 @@ async fn consumer(State(app): Shared, NamedTwo(function, topic): NamedTwo<Functi
 async fn seek(State(app): Shared, NamedTwo(function, topic): NamedTwo<FunctionName, TopicName>, body: Body) -> Answer {
     let SeekRequest { to } = read_json(body).await?;
     let name = ConsumerName { function, topic };
-    app.deployments.seek(&name, start(to)).await?;
+    app.deployments.seek(&name, to.into()).await?;
     Ok(json(&find(&*app.backend.consumers, name).await?))
 }
 
 async fn find(consumers: &dyn Consumers, name: ConsumerName) -> Result<ConsumerSummary, CommitError> {
     let consumer = consumers.consumers().await?.into_iter().find(|consumer| consumer.name == name);
     consumer.map(ConsumerSummary::from).ok_or(CommitError::NoConsumer(name))
-}
-
-fn start(from: manifest::From) -> Start {
-    match from {
-        manifest::From::Beginning => Start::Beginning,
-        manifest::From::Now => Start::Now,
-        manifest::From::Offset(offset) => Start::Offset(offset),
-        manifest::From::Time(time) => {
-            let time = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-            Start::Time(u64::try_from(time).unwrap_or(u64::MAX))
-        }
-    }
 }
 
 impl From<ConsumerState> for ConsumerSummary {

@@ -8,9 +8,11 @@ use super::{
 };
 use crate::api::{DeadLetterList, DeadLetterQuery, DeadLetterSelection, Dropped, Redriven};
 use axum::{body::Body, extract::State};
-use dunlin_events::consumers::{DeadLetter, DeadLetterFilter};
+use dunlin_events::{
+    consumers::{DeadLetter, DeadLetterFilter},
+    units::now_millis,
+};
 use http::StatusCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Dead letters of an answer when nobody says how many.
 const SOME: usize = 100;
@@ -93,9 +95,7 @@ async fn find(app: &App, number: u64) -> Result<DeadLetter, Refusal> {
 async fn redrive(State(app): Shared, body: Body) -> Answer {
     let filter = selected(&app, read_json(body).await?).await?;
     let number = filter.number;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = u64::try_from(now).unwrap_or(u64::MAX);
-    let (consumers, redriven) = app.backend.consumers.redrive(filter, now).await?;
+    let (consumers, redriven) = app.backend.consumers.redrive(filter, now_millis()).await?;
     for consumer in &consumers {
         app.deployments.wake(consumer);
     }

@@ -19,6 +19,7 @@ use dunlin_events::{
     Event,
     event::http::BATCH,
     topics::{EventLog, LogError, Offset, Page, StoredEvent, Topic, TopicName},
+    units::epoch_millis,
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use std::{
@@ -159,9 +160,7 @@ async fn position(app: &App, topic: &Topic, query: &EventQuery) -> Result<Option
             let time = humantime::parse_rfc3339_weak(text).map_err(|_| {
                 bad(format!("`since` is `{text}`, which is no time: write it in UTC, as `2026-01-01T00:00:00Z`"))
             })?;
-            let time = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-            let time = u64::try_from(time).unwrap_or(u64::MAX);
-            Ok(Some(app.backend.log.offset_at(&topic.name, time).await?))
+            Ok(Some(app.backend.log.offset_at(&topic.name, epoch_millis(time)).await?))
         }
         _ => Err(bad("`from`, `last` and `since` each say where to begin: give one of them")),
     }
