@@ -68,6 +68,9 @@ pub(crate) struct RemoveArgs {
     /// Don't ask.
     #[arg(long, short)]
     yes: bool,
+    /// Take away first what its triggers made elsewhere, such as replication slots.
+    #[arg(long)]
+    dispose: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -109,16 +112,31 @@ pub(crate) fn triggered_by(triggers: &[Trigger]) -> String {
     let triggers: Vec<String> = triggers
         .iter()
         .map(|trigger| match trigger {
-            Trigger::Http(http) => {
-                let methods: Vec<_> = http.methods.iter().map(|method| method.as_str()).collect();
-                let host = http.host.as_ref().map(|host| host.as_str()).unwrap_or_default();
-                let space = if methods.is_empty() { "" } else { " " };
-                format!("{}{space}{host}{}", methods.join(","), http.path)
-            }
-            Trigger::Topic(topic) => format!("topic {}", topic.name),
+            Trigger::Http(_) => described(trigger),
+            other => format!("{} {}", other.kind(), described(other)),
         })
         .collect();
     if triggers.is_empty() { "-".into() } else { triggers.join("  ") }
+}
+
+/// What sets a trigger off, beside its kind: `POST /invoices/{id}`, `0 3 * * *`.
+pub(crate) fn described(trigger: &Trigger) -> String {
+    match trigger {
+        Trigger::Http(http) => {
+            let methods: Vec<_> = http.methods.iter().map(|method| method.as_str()).collect();
+            let host = http.host.as_ref().map(|host| host.as_str()).unwrap_or_default();
+            let space = if methods.is_empty() { "" } else { " " };
+            format!("{}{space}{host}{}", methods.join(","), http.path)
+        }
+        Trigger::Webhook(webhook) => {
+            let host = webhook.host.as_ref().map(|host| host.as_str()).unwrap_or_default();
+            format!("{host}{}", webhook.path)
+        }
+        Trigger::Schedule(schedule) => schedule.to_string(),
+        Trigger::Files(files) => files.path.clone(),
+        Trigger::Database(database) => database.tables.join(","),
+        Trigger::Topic(topic) => topic.name.to_string(),
+    }
 }
 
 pub(crate) async fn show(args: ShowArgs) -> anyhow::Result<()> {
@@ -195,7 +213,8 @@ pub(crate) async fn remove(args: RemoveArgs) -> anyhow::Result<()> {
         let question = format!("Remove `{}` with all its versions from {}?", args.name, client.server());
         confirm(&question, &format!("`{}` was not removed", args.name)).await?;
     }
-    client.delete(&format!("/api/functions/{}", segment(args.name.as_str()))).await?;
+    let dispose = if args.dispose { "?dispose=true" } else { "" };
+    client.delete(&format!("/api/functions/{}{dispose}", segment(args.name.as_str()))).await?;
     Ok(print(format!("`{}` is removed", args.name))?)
 }
 

@@ -24,6 +24,7 @@ mod schema;
 mod secrets;
 mod state;
 mod topics;
+mod triggers;
 mod up;
 
 use anyhow::Context as _;
@@ -88,6 +89,8 @@ enum ClientCommand {
     Publish(Box<publish::PublishArgs>),
     Events(events::EventsArgs),
     Topics(Box<topics::TopicsArgs>),
+    Triggers(triggers::TriggersArgs),
+    Schedules(triggers::SchedulesArgs),
     Consumers(consumers::ConsumersArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     State(state::StateArgs),
@@ -133,6 +136,8 @@ async fn run_client(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Publish(args) => publish::run(*args).await.map(done),
         ClientCommand::Events(args) => events::run(args).await.map(done),
         ClientCommand::Topics(args) => topics::run(*args).await.map(done),
+        ClientCommand::Triggers(args) => triggers::run(args).await.map(done),
+        ClientCommand::Schedules(args) => triggers::schedules(args).await.map(done),
         ClientCommand::Consumers(args) => consumers::run(args).await.map(done),
         ClientCommand::DeadLetters(args) => dead_letters::run(args).await.map(done),
         ClientCommand::State(args) => state::run(args).await.map(done),

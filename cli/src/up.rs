@@ -14,9 +14,11 @@ use dunlin_gateway::{
         data::{Config, DataPlane, Timeouts},
     },
     logs::LogBuffer,
+    sources::Supervisor,
 };
 use dunlin_runtime::{RuntimeConfig, Wasm};
 use dunlin_store::Store;
+use dunlin_triggers::Upstreams;
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
@@ -183,10 +185,12 @@ impl Platform {
         );
         config.sandboxes = args.sandboxes;
         config.idle = args.code_idle;
-        let runtime = Arc::new(Wasm::start(&config, secrets, Arc::clone(&logs) as _)?);
+        let runtime = Arc::new(Wasm::start(&config, Arc::clone(&secrets) as _, Arc::clone(&logs) as _)?);
         let uploads = args.data.join("uploads");
         let backend = Backend::of(store);
-        let deployments = Deployments::open(backend, Arc::clone(&runtime) as _, Arc::clone(&logs), uploads).await?;
+        let sources = Arc::new(Upstreams::new(Arc::clone(&secrets) as _));
+        let deployments =
+            Deployments::open(backend, Arc::clone(&runtime) as _, sources, Arc::clone(&logs), uploads).await?;
         let dispatcher = Dispatcher::start(Arc::clone(&deployments), event_workers, workers)?;
 
         let tls = match (args.tls_cert, args.tls_key) {
@@ -212,7 +216,7 @@ impl Platform {
             grace: args.grace,
         };
         let data = DataPlane::bind(data, Arc::clone(&deployments) as _, logs).await?;
-        let admin = AdminPlane::bind(admin, deployments).await?;
+        let admin = AdminPlane::bind(admin, Arc::clone(&deployments)).await?;
 
         let (shutdown, rooms, planes) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let platform = Self {
@@ -227,6 +231,7 @@ impl Platform {
             rooms: rooms.clone(),
         };
         planes.spawn(data.run(shutdown.clone()));
+        planes.spawn(Supervisor::new(deployments).run(shutdown.clone()));
         planes.spawn(admin.run(shutdown));
         platform.events.spawn(dispatcher.run(platform.stop_events.clone(), args.grace));
         tokio::spawn(async move { runtime.run(rooms).await });

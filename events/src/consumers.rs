@@ -25,7 +25,7 @@ use crate::{
     function::FunctionName,
     manifest,
     state::{Key, Revision},
-    topics::{Offset, TopicName},
+    topics::{Appended, Offset, TopicName},
     units::epoch_millis,
 };
 use bytes::Bytes;
@@ -119,6 +119,30 @@ pub struct Commit {
     pub writes: Vec<(Key, Option<Bytes>)>,
 }
 
+/// What a source takes in, to happen at once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taken {
+    /// Whose trigger it is, and the topic the events go to.
+    pub consumer: ConsumerName,
+    /// Events to append, in order.
+    pub events: Vec<Event>,
+    /// What was known of the state. It must be so still.
+    pub reads: Vec<(Key, Revision)>,
+    /// What it leaves there; `None` deletes. Each key once.
+    pub writes: Vec<(Key, Option<Bytes>)>,
+}
+
+/// What has become of an event in a function's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is yet to run, or to run again.
+    Waiting,
+    /// The function took it.
+    Done,
+    /// It is among the dead letters.
+    Dead,
+}
+
 /// Where a new consumer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -179,6 +203,16 @@ pub trait Consumers: Send + Sync {
 
     /// Moves a consumer: it goes on from `to`, and what it parked is forgotten. Only while nothing of it runs.
     fn seek(&self, name: &ConsumerName, to: Start) -> BoxFuture<'_, Result<Progress, CommitError>>;
+
+    /// How far a consumer has come.
+    fn progress(&self, name: &ConsumerName) -> BoxFuture<'_, Result<Progress, CommitError>>;
+
+    /// What has become of events, in the order of `offsets`.
+    fn fates(&self, name: &ConsumerName, offsets: Vec<Offset>) -> BoxFuture<'_, Result<Vec<Fate>, CommitError>>;
+
+    /// Takes in what a source saw: events and state happen together, or nothing does. Refused where the consumer is gone, so
+    /// that the source of a removed function adds nothing any more. Answers for each event.
+    fn take(&self, taken: Taken) -> BoxFuture<'_, Result<Vec<Appended>, CommitError>>;
 
     /// Makes everything of a run happen.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), CommitError>>;

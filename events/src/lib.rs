@@ -18,6 +18,7 @@ pub mod registry;
 pub mod runtime;
 pub mod secrets;
 mod similar;
+pub mod source;
 pub mod state;
 pub mod topics;
 pub mod units;

@@ -5,6 +5,16 @@
 //! from a single value is judged while it is read, so that the error carries that value's place; what needs two values is
 //! in [`Manifest::problems`]. Reading `${VAR}` and files is the business of `cli`: a manifest is complete in itself.
 
+mod database;
+mod files;
+mod schedule;
+mod webhook;
+
+pub use database::DatabaseTrigger;
+pub use files::{FilesTrigger, Then};
+pub use schedule::{Missed, Overlap, ScheduleTrigger};
+pub use webhook::{Provider, Respond, WebhookTrigger};
+
 use crate::{
     allow::HttpOrigin,
     function::FunctionName,
@@ -16,7 +26,7 @@ use crate::{
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 /// A function's manifest, `function.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,8 +68,74 @@ pub struct Manifest {
 pub enum Trigger {
     /// Run for HTTP requests.
     Http(HttpTrigger),
+    /// Run for the webhooks of another service, once their signature is checked.
+    Webhook(Box<WebhookTrigger>),
+    /// Run at certain times.
+    Schedule(Box<ScheduleTrigger>),
+    /// Run for files that are put into a folder or bucket.
+    Files(Box<FilesTrigger>),
+    /// Run for the changes of a database's tables.
+    Database(Box<DatabaseTrigger>),
     /// Run for the events of a topic.
     Topic(Box<TopicTrigger>),
+}
+
+impl Trigger {
+    /// Its name in a manifest: `schedule`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Webhook(_) => "webhook",
+            Self::Schedule(_) => "schedule",
+            Self::Files(_) => "files",
+            Self::Database(_) => "database",
+            Self::Topic(_) => "topic",
+        }
+    }
+
+    /// The topic that was chosen for the events it makes. `None` for the function's own, and for a trigger that makes none.
+    fn chosen_topic(&self) -> Option<&TopicName> {
+        match self {
+            Self::Http(_) | Self::Topic(_) => None,
+            Self::Webhook(webhook) => webhook.topic.as_ref(),
+            Self::Schedule(schedule) => schedule.topic.as_ref(),
+            Self::Files(files) => files.topic.as_ref(),
+            Self::Database(database) => database.topic.as_ref(),
+        }
+    }
+
+    /// Whether it turns something that happened elsewhere into events of a topic.
+    pub const fn makes_events(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Topic(_) => false,
+            Self::Webhook(webhook) => matches!(webhook.respond, Respond::Accepted),
+            Self::Schedule(_) | Self::Files(_) | Self::Database(_) => true,
+        }
+    }
+
+    /// Whether its events are made by a source, rather than by requests that reach the platform.
+    pub const fn has_source(&self) -> bool {
+        self.makes_events() && !matches!(self, Self::Webhook(_))
+    }
+
+    /// What of its events runs one after another, where no topic trigger says otherwise.
+    const fn order(&self) -> Order {
+        match self {
+            Self::Schedule(schedule) => schedule.overlap.order(),
+            _ => Order::Key,
+        }
+    }
+
+    /// What is wrong with it beyond its single values; pointers are into the trigger.
+    fn problems(&self) -> Vec<Problem> {
+        match self {
+            Self::Http(_) | Self::Topic(_) => Vec::new(),
+            Self::Webhook(webhook) => webhook.problems(),
+            Self::Schedule(schedule) => schedule.problems(),
+            Self::Files(files) => files.problems(),
+            Self::Database(database) => database.problems(),
+        }
+    }
 }
 
 /// The events a function handles.
@@ -85,6 +161,14 @@ pub struct TopicTrigger {
     /// Hand over several events in one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
+}
+
+impl TopicTrigger {
+    /// How a function reads the topic its own trigger fills. From now on: what its topic holds of an earlier life of the
+    /// function is history.
+    fn of_source(name: TopicPattern, order: Order) -> Self {
+        Self { name, filter: None, from: From::Now, order, concurrency: sixteen(), batch: None }
+    }
 }
 
 /// Where a new consumer begins.
@@ -636,6 +720,10 @@ impl Manifest {
                 problems.push(Problem::new(format!("/triggers/{index}"), "this trigger is there twice"));
                 continue;
             }
+            problems.extend(trigger.problems().into_iter().map(|problem| Problem {
+                pointer: format!("/triggers/{index}/{}{}", trigger.kind(), problem.pointer),
+                ..problem
+            }));
             let Trigger::Topic(topic) = trigger else { continue };
             let mut before = self.topic_triggers().take_while(|(other, _)| *other < index);
             if let Some((other, _)) = before.find(|(_, other)| topic.name.overlaps(&other.name)) {
@@ -652,6 +740,29 @@ impl Manifest {
                 );
             }
         }
+        problems.extend(self.order_problems());
+        problems
+    }
+
+    /// Two triggers whose events are in one topic, and are to run in different orders.
+    fn order_problems(&self) -> Vec<Problem> {
+        let implied: Vec<_> = self.implied().collect();
+        let mut problems = Vec::new();
+        for (at, (index, topic)) in implied.iter().enumerate() {
+            let order = self.triggers[*index].order();
+            let mut earlier = implied[..at].iter().filter(|(_, other)| other == topic);
+            let Some((other, _)) = earlier.find(|(other, _)| self.triggers[*other].order() != order) else { continue };
+            let kind = self.triggers[*index].kind();
+            problems.push(
+                Problem::new(
+                    format!("/triggers/{index}/{kind}"),
+                    format!(
+                        "its events are in `{topic}` with those of trigger {other}, and are to run in another order"
+                    ),
+                )
+                .help("give one of the two a `topic` of its own"),
+            );
+        }
         problems
     }
 
@@ -659,23 +770,64 @@ impl Manifest {
     pub fn http_triggers(&self) -> impl Iterator<Item = (usize, &HttpTrigger)> {
         self.triggers.iter().enumerate().filter_map(|(index, trigger)| match trigger {
             Trigger::Http(http) => Some((index, http)),
-            Trigger::Topic(_) => None,
+            _ => None,
         })
     }
 
-    /// The topic triggers with their place in `triggers`.
+    /// The webhook triggers with their place in `triggers`.
+    pub fn webhook_triggers(&self) -> impl Iterator<Item = (usize, &WebhookTrigger)> {
+        self.triggers.iter().enumerate().filter_map(|(index, trigger)| match trigger {
+            Trigger::Webhook(webhook) => Some((index, &**webhook)),
+            _ => None,
+        })
+    }
+
+    /// The topic triggers it has written, with their place in `triggers`.
     pub fn topic_triggers(&self) -> impl Iterator<Item = (usize, &TopicTrigger)> {
         self.triggers.iter().enumerate().filter_map(|(index, trigger)| match trigger {
             Trigger::Topic(topic) => Some((index, &**topic)),
-            Trigger::Http(_) => None,
+            _ => None,
         })
+    }
+
+    /// The topic a trigger's events are in: the one it names, or `<function>.<kind>`. `None` for a trigger that makes none.
+    pub fn topic_of(&self, trigger: &Trigger) -> Option<TopicName> {
+        if !trigger.makes_events() {
+            return None;
+        }
+        let own =
+            || format!("{}.{}", self.name, trigger.kind()).parse().expect("names of functions are parts of topics'");
+        Some(trigger.chosen_topic().cloned().unwrap_or_else(own))
+    }
+
+    /// The triggers that make events which no topic trigger reads, with their topics: the function reads those too.
+    fn implied(&self) -> impl Iterator<Item = (usize, TopicName)> {
+        self.triggers.iter().enumerate().filter_map(|(index, trigger)| {
+            let topic = self.topic_of(trigger)?;
+            let read = self.topic_triggers().any(|(_, trigger)| trigger.name.matches(&topic));
+            (!read).then_some((index, topic))
+        })
+    }
+
+    /// What the function reads, with the place of the trigger that says so: its topic triggers, and the topics its other
+    /// triggers put their events in.
+    pub fn subscriptions(&self) -> Vec<(usize, Cow<'_, TopicTrigger>)> {
+        let mut all: Vec<_> = self.topic_triggers().map(|(index, topic)| (index, Cow::Borrowed(topic))).collect();
+        for (index, topic) in self.implied() {
+            let name: TopicPattern = topic.as_str().parse().expect("a topic's name is a pattern");
+            if all.iter().all(|(_, other)| other.name != name) {
+                all.push((index, Cow::Owned(TopicTrigger::of_source(name, self.triggers[index].order()))));
+            }
+        }
+        all
     }
 
     /// The topics it names: those it reads, publishes to, and gives its dead letters to. Patterns are not among them.
     pub fn topics(&self) -> impl Iterator<Item = TopicName> {
         let read = self.topic_triggers().filter_map(|(_, topic)| topic.name.name());
+        let made = self.triggers.iter().filter_map(|trigger| self.topic_of(trigger));
         let written = self.publish.iter().chain(&self.allow.publish).chain(&self.retry.dead_letter).cloned();
-        read.chain(written)
+        read.chain(made).chain(written)
     }
 }
 

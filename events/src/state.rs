@@ -23,11 +23,13 @@ pub const MAX_VALUE: usize = 1 << 20;
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 1024;
 
-/// A bucket: a function's own (`function:billing`), or one that is shared by name (`shared:carts`).
+/// A bucket: a function's own (`function:billing`), one that is shared by name (`shared:carts`), or what the sources of a
+/// function's triggers remember (`triggers:billing`), which no function reaches.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bucket {
     Function(FunctionName),
     Shared(BucketName),
+    Triggers(FunctionName),
 }
 
 /// The name of a shared bucket: as a function's name.
@@ -68,7 +70,7 @@ crate::manifest::as_text!(BucketName, "BucketName", { "type": "string", "pattern
 
 /// Why a text names no bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no bucket: write `function:NAME` for a function's own, or `shared:NAME`")]
+#[error("`{0}` names no bucket: write `function:NAME` for a function's own, `shared:NAME`, or `triggers:NAME`")]
 pub struct InvalidBucket(pub String);
 
 impl FromStr for Bucket {
@@ -79,6 +81,7 @@ impl FromStr for Bucket {
         match text.split_once(':') {
             Some(("function", name)) => name.parse().map(Self::Function).map_err(|_| invalid()),
             Some(("shared", name)) => name.parse().map(Self::Shared).map_err(|_| invalid()),
+            Some(("triggers", name)) => name.parse().map(Self::Triggers).map_err(|_| invalid()),
             _ => Err(invalid()),
         }
     }
@@ -89,6 +92,7 @@ impl fmt::Display for Bucket {
         match self {
             Self::Function(name) => write!(f, "function:{name}"),
             Self::Shared(name) => write!(f, "shared:{name}"),
+            Self::Triggers(name) => write!(f, "triggers:{name}"),
         }
     }
 }

@@ -54,7 +54,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "component": { "digest": format!("sha256:{}", "0".repeat(64)), "size": 1, "shape": "http02", "imports": [], "initial_memory": 0 },
     }))?;
     let (handle, effects) = (Arc::new(Hello), Arc::new(NoEffects));
-    let hello = Arc::new(ActiveFunction { version, handle, counters: Arc::new(Counters::default()), effects });
+    let (counters, statuses) = (Arc::new(Counters::default()), vec![Arc::default()]);
+    let hello = Arc::new(ActiveFunction { version, handle, counters, effects, statuses });
     let routes = Routes::build([hello]).map_err(|conflicts| format!("{conflicts:?}"))?;
     let tables = Arc::new(ArcSwap::from_pointee(Table { routes, ..Table::default() }));
     let mut config = Config::new("127.0.0.1:9101".parse()?);

@@ -3,6 +3,7 @@
 //! It is shared by `Arc` between the routes, the list of functions and the requests in flight, so swapping it for another
 //! version never disturbs a request. The [`Counters`] are shared further: every version of one name counts in the same.
 
+use crate::sources::Status;
 use dunlin_events::{Failure, Function, FunctionName, Version, effects::Effects};
 use std::{
     sync::{
@@ -19,11 +20,23 @@ pub struct ActiveFunction {
     pub counters: Arc<Counters>,
     /// What its calls over HTTP may do to state and topics.
     pub effects: Arc<dyn Effects>,
+    /// How its triggers stand, in their order.
+    pub statuses: Vec<Arc<Status>>,
 }
 
 impl ActiveFunction {
     pub fn name(&self) -> &FunctionName {
         self.version.name()
+    }
+
+    /// How the triggers of the next version stand: as before, where it has the same.
+    pub(crate) fn statuses_for(before: Option<&Self>, version: &Version) -> Vec<Arc<Status>> {
+        let of = |trigger| {
+            let before = before?;
+            let place = before.version.manifest.triggers.iter().position(|other| other == trigger)?;
+            Some(Arc::clone(&before.statuses[place]))
+        };
+        version.manifest.triggers.iter().map(|trigger| of(trigger).unwrap_or_default()).collect()
     }
 }
 

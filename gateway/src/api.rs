@@ -13,6 +13,7 @@
 //! | `GET /api/functions/{name}/versions` | | [`VersionList`] |
 //! | `POST /api/functions/{name}/rollback` | [`RollbackRequest`] or nothing | [`FunctionSummary`] |
 //! | any `/api/functions/{name}/invoke[/{path}]` | the request's | the function's |
+//! | `GET /api/triggers` | | [`TriggerList`] |
 //! | `GET /api/topics` | | [`TopicList`] |
 //! | `GET /api/topics/{topic}` | | [`Topic`] |
 //! | `PUT /api/topics/{topic}` | [`TopicSettings`] or nothing | [`Topic`] |
@@ -48,6 +49,7 @@ use dunlin_events::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// That the platform is there.
@@ -280,6 +282,70 @@ pub struct EventRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsumerList {
     pub consumers: Vec<ConsumerSummary>,
+}
+
+/// Every trigger, by function and its place in the manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TriggerList {
+    pub triggers: Vec<TriggerSummary>,
+}
+
+/// A trigger, and how it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TriggerSummary {
+    pub function: FunctionName,
+    /// Its place in the manifest's `triggers`, counted from 0.
+    pub index: usize,
+    /// As the manifest has it.
+    pub trigger: Trigger,
+    /// The topic its events go to. Absent for a trigger that makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicName>,
+    pub state: TriggerState,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since: u64,
+    /// Until when it waits, where it waits for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Why it fails; or, for one that runs, what was last wrong with a single thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// New events it has made since the platform started.
+    pub events: u64,
+    /// When the last of them was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event: Option<u64>,
+    /// Figures of its own, by name: how far it has come, how much waits.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub details: Map<String, Value>,
+    /// When it will make its next events, where that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upcoming: Vec<u64>,
+}
+
+/// How a trigger stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TriggerState {
+    /// It is about to begin.
+    Starting,
+    /// It takes what comes.
+    Running,
+    /// It waits for a time.
+    Waiting,
+    /// It does not work, and is tried again.
+    Failing,
+    /// It has nothing to do any more.
+    Ended,
+}
+
+/// Whether a function's triggers take away what they made upstream before it is removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveQuery {
+    /// Drop replication slots and whatever else they made; where that fails, nothing is removed.
+    #[serde(default)]
+    pub dispose: bool,
 }
 
 /// A consumer and how far it has come.

@@ -12,12 +12,13 @@
 //! whole, never edited: a request sees all of a deploy or nothing of it.
 
 use crate::{
-    active::{ActiveFunction, Counters},
+    active::ActiveFunction,
     api::FunctionProblem,
     backend::Backend,
     dispatch::{self, Immediate, Switchboard},
     http::routes::{Conflict, Routes},
     logs::LogBuffer,
+    sources,
     uploads::Uploads,
 };
 use arc_swap::{ArcSwap, Guard};
@@ -26,9 +27,11 @@ use dunlin_events::{
     Component, Digest, FunctionName, Manifest, Runtime, Shape, Version,
     consumers::{CommitError, ConsumerName, Progress, Start},
     logs::{LogRecord, LogSink},
-    manifest::Problem,
+    manifest::{Problem, Trigger},
     registry::{Deployed, NewVersion, RegistryError, Versions},
     runtime::CompileError,
+    source::{Source, SourceError, Sources},
+    state::Bucket,
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -57,6 +60,8 @@ pub struct Deployments {
     uploads: Arc<Uploads>,
     table: ArcSwap<Table>,
     board: Switchboard,
+    sources: Arc<dyn Sources>,
+    source_board: sources::Board,
     /// Held by every change from its first check to the swap.
     changes: Mutex<()>,
 }
@@ -121,6 +126,15 @@ pub enum RollbackError {
     Compile(CompileError),
 }
 
+/// Why a function was not removed. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error("what its {trigger} trigger made upstream can't be taken away: {error}")]
+    Upstream { trigger: &'static str, error: SourceError },
+}
+
 /// Why a deployed component is not in the code cache.
 #[derive(Debug, thiserror::Error)]
 enum NotCompiled {
@@ -170,6 +184,15 @@ impl DeployError {
     }
 }
 
+impl RemoveError {
+    pub const fn retryable(&self) -> bool {
+        match self {
+            Self::Registry(error) => error.retryable(),
+            Self::Upstream { .. } => true,
+        }
+    }
+}
+
 impl RollbackError {
     pub const fn retryable(&self) -> bool {
         match self {
@@ -192,6 +215,7 @@ impl Deployments {
     pub async fn open(
         backend: Backend,
         runtime: Arc<dyn Runtime>,
+        sources: Arc<dyn Sources>,
         logs: Arc<LogBuffer>,
         uploads: PathBuf,
     ) -> Result<Arc<Self>, OpenError> {
@@ -207,6 +231,8 @@ impl Deployments {
             uploads,
             table: ArcSwap::default(),
             board: Switchboard::default(),
+            sources,
+            source_board: sources::Board::default(),
             changes: Mutex::default(),
         };
 
@@ -219,7 +245,7 @@ impl Deployments {
                 }
             }
         }
-        let functions = versions.into_iter().map(|version| this.activate(version, Arc::default()));
+        let functions = versions.into_iter().map(|version| this.activate(version, None));
         let functions = functions.map(|function| (function.name().clone(), function)).collect();
         let table = Table::build(functions).map_err(|mut conflicts| OpenError::Conflict(conflicts.remove(0)))?;
         this.table.store(Arc::new(table));
@@ -241,6 +267,16 @@ impl Deployments {
 
     pub(crate) fn switchboard(&self) -> &Switchboard {
         &self.board
+    }
+
+    /// Which sources run.
+    pub(crate) fn sources(&self) -> &sources::Board {
+        &self.source_board
+    }
+
+    /// The source of a trigger, not yet running.
+    pub(crate) fn open_source(&self, function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
+        self.sources.open(function, trigger)
     }
 
     /// There are topics that were not there, or some are gone.
@@ -296,14 +332,15 @@ impl Deployments {
             let mut functions = this.table().functions.clone();
             for Deployed { version, .. } in deployed.iter().filter(|deployed| !deployed.unchanged) {
                 let name = version.name().clone();
-                let counters = functions.get(&name).map(|old| Arc::clone(&old.counters)).unwrap_or_default();
-                functions.insert(name, this.activate(version.clone(), counters));
+                let function = this.activate(version.clone(), functions.get(&name).map(|old| &**old));
+                functions.insert(name, function);
                 this.say(version, format!("version {} deployed", version.number));
             }
             let table = Table::build(functions).expect("the same routes were found free of conflicts before");
             this.table.store(Arc::new(table));
             this.begin_reading(&deployed).await;
             this.board.changed();
+            this.source_board.changed();
             let uploads = Arc::clone(&this.uploads);
             blocking(move || uploads.forget(digests)).await;
             tracing::info!(functions = deployed.len(), "deployed");
@@ -341,9 +378,8 @@ impl Deployments {
                 this.runtime.check(&version.manifest, &version.component).into_iter().map(problem).collect();
 
             let mut functions = this.table().functions.clone();
-            let counters = functions.get(&name).map(|old| Arc::clone(&old.counters)).unwrap_or_default();
             let number = version.number;
-            let function = this.activate(version, counters);
+            let function = this.activate(version, functions.get(&name).map(|old| &**old));
             functions.insert(name.clone(), Arc::clone(&function));
             let table = match Table::build(functions) {
                 Ok(table) if problems.is_empty() => table,
@@ -357,6 +393,7 @@ impl Deployments {
             this.backend.registry.rollback(&name, Some(number)).await?;
             this.table.store(Arc::new(table));
             this.board.changed();
+            this.source_board.changed();
             this.say(&function.version, format!("version {number} is active again"));
             tracing::info!(function = %name, version = number, "rolled back");
             Ok(function)
@@ -364,13 +401,22 @@ impl Deployments {
         .await
     }
 
-    /// Forgets a function with all its versions. Requests in flight end as usual.
+    /// Forgets a function with all its versions. Requests in flight end as usual. With `dispose` its triggers take away
+    /// first what they made upstream; where one can't, nothing has changed.
     ///
     /// Cancel safe: once begun it runs to its end.
-    pub async fn remove(self: &Arc<Self>, name: FunctionName) -> Result<(), RegistryError> {
+    pub async fn remove(self: &Arc<Self>, name: FunctionName, dispose: bool) -> Result<(), RemoveError> {
         let this = Arc::clone(self);
         to_the_end(async move {
             let _change = this.changes.lock().await;
+            let _held = this.source_board.hold(&name).await;
+            let function = this.table().functions.get(&name).cloned();
+            for trigger in function.iter().flat_map(|function| &function.version.manifest.triggers).filter(|_| dispose) {
+                if let Some(source) = this.open_source(&name, trigger) {
+                    let failed = |error| RemoveError::Upstream { trigger: trigger.kind(), error };
+                    source.dispose().await.map_err(failed)?;
+                }
+            }
             this.backend.registry.remove(&name).await?;
             let mut functions = this.table().functions.clone();
             functions.remove(&name);
@@ -380,6 +426,10 @@ impl Deployments {
             this.board.changed();
             if let Err(error) = this.backend.consumers.forget(&name).await {
                 tracing::warn!(function = %name, %error, "its consumers stay behind: what they have yet to read is kept");
+            }
+            // One of that name that comes later is another, whose triggers begin anew.
+            if let Err(error) = this.backend.state.clear(&Bucket::Triggers(name.clone())).await {
+                tracing::warn!(function = %name, %error, "what its triggers remember stays behind");
             }
             tracing::info!(function = %name, "removed");
             Ok(())
@@ -422,6 +472,14 @@ impl Deployments {
         for (index, (manifest, digest)) in functions.into_iter().enumerate() {
             let mut found = manifest.problems();
             found.extend(dispatch::problems(&manifest));
+            // Not asked again for what runs already: a database that is down now is no reason to refuse it.
+            let runs = table
+                .functions
+                .get(&manifest.name)
+                .is_some_and(|active| active.version.manifest.triggers == manifest.triggers);
+            if found.is_empty() && !runs {
+                found.extend(self.sources.check(&manifest).await);
+            }
             if let Some(first) = places.get(&manifest.name) {
                 found.push(
                     Problem::new(
@@ -483,7 +541,7 @@ impl Deployments {
         let coming = coming.map(|(_, new)| {
             // The number is the registry's to give, when all is well; the routes don't ask for it.
             let (manifest, component) = (new.manifest.clone(), new.component.clone());
-            self.activate(Version { number: 0, manifest, component, deployed_at: 0 }, Arc::default())
+            self.activate(Version { number: 0, manifest, component, deployed_at: 0 }, None)
         });
         // Those that stay come first: a conflict is then always told of one that comes.
         let conflicts = Routes::build(staying.chain(coming)).err().unwrap_or_default();
@@ -568,10 +626,13 @@ impl Deployments {
         }
     }
 
-    fn activate(&self, version: Version, counters: Arc<Counters>) -> Arc<ActiveFunction> {
+    /// A version as it gets traffic, in the place of the one before.
+    fn activate(&self, version: Version, before: Option<&ActiveFunction>) -> Arc<ActiveFunction> {
+        let counters = before.map(|before| Arc::clone(&before.counters)).unwrap_or_default();
+        let statuses = ActiveFunction::statuses_for(before, &version);
         let handle = self.runtime.function(&version);
         let effects = Arc::new(Immediate::new(version.name().clone(), self.backend.clone()));
-        Arc::new(ActiveFunction { version, handle, counters, effects })
+        Arc::new(ActiveFunction { version, handle, counters, effects, statuses })
     }
 
     /// Tells the operator, in the function's own log.

@@ -22,4 +22,5 @@ pub mod dispatch;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+pub mod sources;
 mod uploads;

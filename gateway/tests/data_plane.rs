@@ -118,7 +118,8 @@ where
         }))
         .unwrap();
         let (handle, counters, effects) = (Arc::clone(&handle), Arc::clone(&counters), Arc::new(NoEffects));
-        Arc::new(ActiveFunction { version, handle, counters, effects })
+        let statuses = version.manifest.triggers.iter().map(|_| Arc::default()).collect();
+        Arc::new(ActiveFunction { version, handle, counters, effects, statuses })
     };
     let functions = [
         function(

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, FunctionName,
     consumers::{
-        Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Due, Parked,
-        Progress, Settlement, Start,
+        Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Due, Fate, Parked,
+        Progress, Settlement, Start, Taken,
     },
     state::{Key, Revision},
-    topics::{Offset, TopicName},
+    topics::{Appended, Offset, TopicName},
     units::now_millis,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -52,6 +52,35 @@ impl Consumers for Store {
     fn seek(&self, name: &ConsumerName, to: Start) -> BoxFuture<'_, Result<Progress, CommitError>> {
         let name = name.clone();
         Box::pin(async move { Ok(self.write(move |connection| seek(connection, &name, to)).await?) })
+    }
+
+    fn progress(&self, name: &ConsumerName) -> BoxFuture<'_, Result<Progress, CommitError>> {
+        let name = name.clone();
+        Box::pin(async move {
+            let progress = self.look(|connection| {
+                let transaction = connection.unchecked_transaction()?;
+                Ok(found(&transaction, &name)?.progress(&transaction)?)
+            });
+            Ok(progress.await?)
+        })
+    }
+
+    fn fates(&self, name: &ConsumerName, offsets: Vec<Offset>) -> BoxFuture<'_, Result<Vec<Fate>, CommitError>> {
+        let name = name.clone();
+        Box::pin(async move { Ok(self.read(move |connection| fates(connection, &name, &offsets)).await?) })
+    }
+
+    fn take(&self, taken: Taken) -> BoxFuture<'_, Result<Vec<Appended>, CommitError>> {
+        let ends = self.ends.clone();
+        Box::pin(async move {
+            let Taken { consumer, events, reads, writes } = taken;
+            let weight = events.iter().map(topics::weight).sum::<usize>() + state::weight(&writes);
+            let room = self.writer.room(weight).await;
+            let events: Vec<Encoded> = events.into_iter().map(Encoded::from).collect();
+            let take = move |connection: &Connection| take(connection, &consumer, &events, &reads, &writes);
+            let then = move |(_, reached): &(_, Vec<_>)| ends.reached(reached);
+            Ok(self.write_then(room, take, then).await?.0)
+        })
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), CommitError>> {
@@ -251,6 +280,42 @@ fn list(connection: &Connection) -> Result<Vec<ConsumerState>> {
         })
     })?;
     Ok(consumers.collect::<Result<_, _>>()?)
+}
+
+fn fates(connection: &Connection, name: &ConsumerName, offsets: &[Offset]) -> Result<Vec<Fate>> {
+    let transaction = connection.unchecked_transaction()?;
+    let consumer = found(&transaction, name)?;
+    let fate = |offset: &Offset| {
+        Ok(if !consumer.settled.contains(*offset) || parked::is_parked(&transaction, consumer.id, *offset)? {
+            Fate::Waiting
+        } else if dead_letters::is_dead(&transaction, name, consumer.log.id, *offset)? {
+            Fate::Dead
+        } else {
+            Fate::Done
+        })
+    };
+    offsets.iter().map(fate).collect()
+}
+
+/// Appends what a source saw, and answers for each event, and with the new end of the topic.
+fn take(
+    connection: &Connection,
+    name: &ConsumerName,
+    events: &[Encoded],
+    reads: &[(Key, Revision)],
+    writes: &[(Key, Option<Bytes>)],
+) -> Result<(Vec<Appended>, Vec<(TopicName, Offset)>)> {
+    // Nothing is written before everything that can be refused is through.
+    found(connection, name)?;
+    if let Some(key) = state::changed(connection, reads)? {
+        return Err(Stop::Refused(CommitError::Conflict { key }));
+    }
+    let mut appends = Appends::new(connection, now_millis())?;
+    let topic = appends.topic(&name.topic)?;
+    let topic = topic.ok_or_else(|| Stop::Refused(CommitError::NoTopic(name.topic.clone())))?;
+    let appended = events.iter().map(|event| appends.append(topic, event)).collect::<rusqlite::Result<_>>()?;
+    state::write(connection, writes)?;
+    Ok((appended, appends.save()?))
 }
 
 /// Moves the consumers of a topic on to an offset, for what is before it is gone.

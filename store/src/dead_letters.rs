@@ -42,6 +42,20 @@ pub(crate) fn insert(
     Ok(())
 }
 
+/// Whether a consumer has given up the event at an offset.
+pub(crate) fn is_dead(
+    connection: &Connection,
+    name: &ConsumerName,
+    topic: i64,
+    offset: Offset,
+) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM dead_letters WHERE function = ?1 AND topic = ?2 AND topic_id = ?3 AND offset = ?4",
+        )?
+        .exists((name.function.as_str(), name.topic.as_str(), topic, int(offset)))
+}
+
 /// A filter as a condition and its values.
 fn condition(filter: &DeadLetterFilter) -> (String, Vec<Value>) {
     let DeadLetterFilter { function, topic, number } = filter;

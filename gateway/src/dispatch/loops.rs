@@ -4,13 +4,18 @@
 //! some trigger in it has a filter, which may well end it. For those there is a second line: every event carries how many
 //! functions it has come through, and one with too many goes to the dead letters.
 
-use dunlin_events::{Manifest, manifest::Problem, topics::TopicName};
+use dunlin_events::{
+    Manifest,
+    manifest::Problem,
+    topics::{TopicName, TopicPattern},
+};
 
 /// What a function does between topics.
 struct Step<'a> {
     manifest: &'a Manifest,
-    /// Of the trigger that reads without a filter.
+    /// The trigger that reads without a filter, and what it reads.
     trigger: usize,
+    from: TopicPattern,
     to: Vec<&'a TopicName>,
 }
 
@@ -20,8 +25,8 @@ pub(crate) fn problems(all: &[&Manifest], changed: &[usize]) -> Vec<(usize, Prob
         .iter()
         .flat_map(|manifest| {
             let to: Vec<_> = manifest.publish.iter().chain(&manifest.allow.publish).collect();
-            let unfiltered = manifest.topic_triggers().filter(|(_, topic)| topic.filter.is_none());
-            unfiltered.map(move |(trigger, _)| Step { manifest, trigger, to: to.clone() })
+            let unfiltered = manifest.subscriptions().into_iter().filter(|(_, topic)| topic.filter.is_none());
+            unfiltered.map(move |(trigger, topic)| Step { manifest, trigger, from: topic.name.clone(), to: to.clone() })
         })
         .collect();
     let mut problems = Vec::new();
@@ -31,7 +36,7 @@ pub(crate) fn problems(all: &[&Manifest], changed: &[usize]) -> Vec<(usize, Prob
             if let Some(path) = circle(&steps, index) {
                 let path: Vec<_> = path.iter().map(ToString::to_string).collect();
                 let problem = Problem::new(
-                    format!("/triggers/{}/topic/name", step.trigger),
+                    pointer(manifest, step.trigger),
                     format!("its events would go round for ever: {}", path.join(" → ")),
                 );
                 problems
@@ -43,6 +48,14 @@ pub(crate) fn problems(all: &[&Manifest], changed: &[usize]) -> Vec<(usize, Prob
     problems
 }
 
+/// Where a trigger says which topic it reads.
+fn pointer(manifest: &Manifest, trigger: usize) -> String {
+    match manifest.triggers[trigger].kind() {
+        "topic" => format!("/triggers/{trigger}/topic/name"),
+        kind => format!("/triggers/{trigger}/{kind}"),
+    }
+}
+
 /// The way from a step back to it, as topics and functions in turn.
 fn circle<'a>(steps: &[Step<'a>], start: usize) -> Option<Vec<&'a dyn std::fmt::Display>> {
     // Breadth first, so that the shortest is told. `None` for those not reached.
@@ -51,8 +64,7 @@ fn circle<'a>(steps: &[Step<'a>], start: usize) -> Option<Vec<&'a dyn std::fmt::
     while let Some(step) = queue.pop_front() {
         for topic in &steps[step].to {
             for (next, other) in steps.iter().enumerate() {
-                let (_, trigger) = other.manifest.topic_triggers().find(|(index, _)| *index == other.trigger)?;
-                if !trigger.name.matches(topic) || (next != start && from[next].is_some()) {
+                if !other.from.matches(topic) || (next != start && from[next].is_some()) {
                     continue;
                 }
                 from[next] = Some((step, topic));

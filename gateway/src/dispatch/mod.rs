@@ -40,6 +40,7 @@ use filter::Filter;
 use reading::Reading;
 use settings::Settings;
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     io,
     num::NonZeroUsize,
@@ -68,9 +69,12 @@ pub(crate) fn problems(manifest: &Manifest) -> Vec<Problem> {
 }
 
 /// The trigger by which a function reads a topic. Requests that are answered later are no topic of anybody's trigger.
-pub(crate) fn trigger_of<'a>(manifest: &'a Manifest, topic: &TopicName) -> Option<&'a TopicTrigger> {
-    let mut triggers = manifest.topic_triggers().map(|(_, trigger)| trigger);
-    triggers.find(|trigger| trigger.name.matches(topic)).filter(|_| requests::function_of(topic).is_none())
+pub(crate) fn trigger_of<'a>(manifest: &'a Manifest, topic: &TopicName) -> Option<Cow<'a, TopicTrigger>> {
+    if requests::function_of(topic).is_some() {
+        return None;
+    }
+    let mut triggers = manifest.subscriptions().into_iter().map(|(_, trigger)| trigger);
+    triggers.find(|trigger| trigger.name.matches(topic))
 }
 
 /// Every topic, after those of these that weren't there were made.
@@ -249,7 +253,7 @@ impl Dispatcher {
         let mut wanted: HashMap<ConsumerName, (Arc<ActiveFunction>, TopicTrigger)> = HashMap::new();
         for function in functions {
             for topic in &topics {
-                let trigger = trigger_of(&function.version.manifest, topic).cloned().or_else(|| {
+                let trigger = trigger_of(&function.version.manifest, topic).map(Cow::into_owned).or_else(|| {
                     let own = requests::function_of(topic) == Some(function.name().as_str());
                     own.then(|| settings::requests(topic))
                 });

@@ -311,7 +311,8 @@ mod tests {
         }))
         .unwrap();
         let (handle, effects) = (Arc::new(Uncalled), Arc::new(NoEffects));
-        Arc::new(ActiveFunction { version, handle, counters: Arc::default(), effects })
+        let statuses = ActiveFunction::statuses_for(None, &version);
+        Arc::new(ActiveFunction { version, handle, counters: Arc::default(), effects, statuses })
     }
 
     fn table(functions: &[(&str, &[&str])]) -> Result<Routes, Vec<Conflict>> {

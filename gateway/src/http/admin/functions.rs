@@ -4,13 +4,13 @@ use super::{
     App,
     openapi::{Content, Operation},
     refusal::Refusal,
-    request::{Answer, Named, Shared, bad, json, parse, read, read_json_or_nothing},
+    request::{Answer, Asked, Named, Shared, bad, json, parse, read, read_json_or_nothing},
 };
 use crate::{
     active::ActiveFunction,
     api::{
         Activity, DeployRequest, DeployResponse, DeployedFunction, FunctionDetail, FunctionList, FunctionProblem,
-        FunctionSummary, NewFunction, RollbackRequest, VersionList,
+        FunctionSummary, NewFunction, RemoveQuery, RollbackRequest, VersionList,
     },
     deploy::DeployError,
     http::{
@@ -66,7 +66,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(Content::json::<FunctionDetail>())
             .refuses(&[400, 404]),
         Operation::delete("/api/functions/{name}", "remove", "Forgets a function with all its versions.", remove)
-            .refuses(&[400, 404, 503]),
+            .query::<RemoveQuery>()
+            .refuses(&[400, 404, 502, 503]),
         Operation::get("/api/functions/{name}/versions", "versions", "A function's versions, newest first.", versions)
             .answers(Content::json::<VersionList>())
             .refuses(&[400, 404, 503]),
@@ -216,8 +217,12 @@ async fn function(State(app): Shared, Named(name): Named<FunctionName>) -> Answe
     Ok(json(&FunctionDetail { name, active: function.version.clone(), activity: activity(&function) }))
 }
 
-async fn remove(State(app): Shared, Named(name): Named<FunctionName>) -> Result<StatusCode, Refusal> {
-    app.deployments.remove(name).await?;
+async fn remove(
+    State(app): Shared,
+    Named(name): Named<FunctionName>,
+    Asked(query): Asked<RemoveQuery>,
+) -> Result<StatusCode, Refusal> {
+    app.deployments.remove(name, query.dispose).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -17,6 +17,7 @@ mod refusal;
 mod request;
 mod state;
 mod topics;
+mod triggers;
 
 use crate::{
     backend::Backend,

@@ -7,7 +7,7 @@ use super::{
     openapi::{Content, Operation},
     publish,
     request::{JSON, Shared, json},
-    state, topics,
+    state, topics, triggers,
 };
 use crate::{api::Health, metrics};
 use axum::{Router, extract::State, response::Response, routing::any};
@@ -33,6 +33,7 @@ pub(super) fn all() -> Vec<Operation> {
     [
         platform,
         functions::operations(),
+        triggers::operations(),
         topics::operations(),
         publish::operations(),
         events::operations(),

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{EventProblem, ProblemDocument},
-    deploy::{DeployError, RollbackError, StageError},
+    deploy::{DeployError, RemoveError, RollbackError, StageError},
 };
 use axum::response::{IntoResponse, Response};
 use dunlin_events::{
@@ -105,6 +105,16 @@ impl From<RollbackError> for Refusal {
             }
             RollbackError::Registry(error) => error.into(),
             RollbackError::Compile(error) => Self::new(compile(&error), detail),
+        }
+    }
+}
+
+impl From<RemoveError> for Refusal {
+    fn from(error: RemoveError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RemoveError::Registry(error) => error.into(),
+            RemoveError::Upstream { .. } => Self::new(StatusCode::BAD_GATEWAY, detail),
         }
     }
 }

@@ -121,7 +121,7 @@ fn users(app: &App, topic: &TopicName) -> Vec<FunctionName> {
     let uses = table.functions.values().filter(|function| {
         let manifest = &function.version.manifest;
         manifest.topics().any(|named| named == *topic)
-            || manifest.topic_triggers().any(|(_, trigger)| trigger.name.matches(topic))
+            || manifest.subscriptions().iter().any(|(_, trigger)| trigger.name.matches(topic))
     });
     uses.map(|function| function.name().clone()).collect()
 }

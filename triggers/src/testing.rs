@@ -1,0 +1,125 @@
+//! An intake over the real store, for tests of sources without a platform around them.
+
+use bytes::Bytes;
+use dunlin_events::{
+    BoxFuture, Event, FunctionName,
+    consumers::{Commit, ConsumerName, Consumers as _, Fate, Settlement, Start, Taken},
+    source::{Intake, Report, SourceError},
+    state::{Bucket, Key, StateStore as _},
+    topics::{Appended, EventLog as _, Offset, TopicName},
+};
+use dunlin_store::Store;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+/// The intake of the function `f`, whose trigger's events are in the topic `t`.
+pub(crate) struct TestIntake {
+    pub(crate) store: Arc<Store>,
+    consumer: ConsumerName,
+    reports: Mutex<Vec<Report>>,
+}
+
+impl TestIntake {
+    /// An intake in a store in this folder, which may have been used before.
+    pub(crate) async fn open(folder: &Path) -> Self {
+        let store = Arc::new(Store::open(folder).unwrap());
+        let consumer = ConsumerName { function: "f".parse().unwrap(), topic: "t".parse().unwrap() };
+        store.create(vec![consumer.topic.clone()]).await.unwrap();
+        Consumers::open(&*store, &consumer, Start::Now).await.unwrap();
+        Self { store, consumer, reports: Mutex::default() }
+    }
+
+    /// All events taken, in order.
+    pub(crate) async fn events(&self) -> Vec<Event> {
+        let page = self.store.read(&self.consumer.topic, 0, 1_000_000, usize::MAX).await.unwrap();
+        page.events.into_iter().map(|stored| stored.event).collect()
+    }
+
+    /// Waits until so many events were taken.
+    pub(crate) async fn wait_for(&self, events: u64) {
+        if events > 0 {
+            let appended = self.store.appended(&self.consumer.topic, events - 1);
+            tokio::time::timeout(std::time::Duration::from_secs(60), appended).await.unwrap().unwrap();
+        }
+    }
+
+    /// Settles events as the function would.
+    pub(crate) async fn settle(&self, settled: Vec<(Offset, Settlement)>) {
+        let commit = Commit {
+            consumer: self.consumer.clone(),
+            settled,
+            outputs: Vec::new(),
+            reads: Vec::new(),
+            writes: Vec::new(),
+        };
+        self.store.commit(commit).await.unwrap();
+    }
+
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        self.reports.lock().unwrap().clone()
+    }
+
+    fn key(&self, key: &str) -> Key {
+        Key::new(Bucket::Triggers(self.consumer.function.clone()), key).unwrap()
+    }
+}
+
+impl Intake for TestIntake {
+    fn function(&self) -> &FunctionName {
+        &self.consumer.function
+    }
+
+    fn topic(&self) -> &TopicName {
+        &self.consumer.topic
+    }
+
+    fn recall(&self, keys: Vec<String>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, SourceError>> {
+        Box::pin(async move {
+            let entries = self.store.get(keys.iter().map(|key| self.key(key)).collect()).await.unwrap();
+            Ok(entries.into_iter().map(|entry| entry.map(|entry| entry.value)).collect())
+        })
+    }
+
+    fn keys<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>> {
+        Box::pin(async move {
+            let bucket = Bucket::Triggers(self.consumer.function.clone());
+            let keys = self.store.keys(&bucket, prefix, after, limit).await.unwrap();
+            Ok(keys.iter().map(ToString::to_string).collect())
+        })
+    }
+
+    fn take(
+        &self,
+        events: Vec<Event>,
+        remember: Vec<(String, Option<Bytes>)>,
+    ) -> BoxFuture<'_, Result<Vec<Appended>, SourceError>> {
+        Box::pin(async move {
+            let writes = remember.into_iter().map(|(key, value)| (self.key(&key), value)).collect();
+            let taken = Taken { consumer: self.consumer.clone(), events, reads: Vec::new(), writes };
+            Ok(self.store.take(taken).await?)
+        })
+    }
+
+    fn fates(&self, offsets: Vec<Offset>) -> BoxFuture<'_, Result<Vec<Fate>, SourceError>> {
+        Box::pin(async move { Ok(self.store.fates(&self.consumer, offsets).await?) })
+    }
+
+    fn unsettled(&self) -> BoxFuture<'_, Result<u64, SourceError>> {
+        Box::pin(async move {
+            let progress = self.store.progress(&self.consumer).await?;
+            let end = self.store.topic(&self.consumer.topic).await.unwrap().end;
+            Ok(end - progress.position + progress.parked)
+        })
+    }
+
+    fn report(&self, report: Report) {
+        self.reports.lock().unwrap().push(report);
+    }
+}
