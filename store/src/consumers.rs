@@ -27,6 +27,9 @@ const LOOK: usize = 64;
 
 type Result<T, E = Stop<CommitError>> = std::result::Result<T, E>;
 
+/// What became of each event, and the new ends of the topics that have grown.
+type Grown = (Vec<Appended>, Vec<(TopicName, Offset)>);
+
 impl Consumers for Store {
     fn open(&self, name: &ConsumerName, start: Start) -> BoxFuture<'_, Result<Progress, CommitError>> {
         let name = name.clone();
@@ -78,7 +81,7 @@ impl Consumers for Store {
             let room = self.writer.room(weight).await;
             let events: Vec<Encoded> = events.into_iter().map(Encoded::from).collect();
             let take = move |connection: &Connection| take(connection, &consumer, &events, &reads, &writes);
-            let then = move |(_, reached): &(_, Vec<_>)| ends.reached(reached);
+            let then = move |(_, reached): &Grown| ends.reached(reached);
             Ok(self.write_then(room, take, then).await?.0)
         })
     }
@@ -304,7 +307,7 @@ fn take(
     events: &[Encoded],
     reads: &[(Key, Revision)],
     writes: &[(Key, Option<Bytes>)],
-) -> Result<(Vec<Appended>, Vec<(TopicName, Offset)>)> {
+) -> Result<Grown> {
     // Nothing is written before everything that can be refused is through.
     found(connection, name)?;
     if let Some(key) = state::changed(connection, reads)? {

@@ -11,8 +11,8 @@ mod model;
 pub use model::{Operation, agrees_with_the_model, operations};
 
 use super::{
-    Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Parked, Progress,
-    Settlement, Start,
+    Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Fate, Parked, Progress,
+    Settlement, Start, Taken,
 };
 use crate::{
     BoxFuture, Event,
@@ -20,7 +20,7 @@ use crate::{
         Revision, StateStore,
         conformance::{key, value},
     },
-    topics::{EventLog, Offset, TopicName, conformance::read_all},
+    topics::{Appended, EventLog, Offset, TopicName, conformance::read_all},
 };
 use futures_util::future::{FutureExt, join_all};
 use std::sync::Arc;
@@ -43,6 +43,7 @@ pub async fn keeps_the_contract<P: Place>(new_place: impl Fn() -> P) {
     consumers_begin_where_they_are_told(&new_place()).await;
     a_commit_happens_whole(&new_place()).await;
     a_refused_commit_changes_nothing(&new_place()).await;
+    what_a_source_takes_happens_whole(&new_place()).await;
     a_commit_nobody_waits_for_happens_whole_or_not_at_all(&new_place()).await;
     an_offset_is_done_once(&new_place()).await;
     an_output_is_appended_once(&new_place()).await;
@@ -173,6 +174,49 @@ async fn a_refused_commit_changes_nothing(place: &impl Place) {
     }
     consumers.commit(good).await.unwrap();
     assert_eq!(log.topic(&topic("a")).await.unwrap().end, 11);
+}
+
+async fn what_a_source_takes_happens_whole(place: &impl Place) {
+    let back_end = open(place, "a", 2).await;
+    let name = consumer("f", "a");
+    back_end.consumers.open(&name, Start::Now).await.unwrap();
+    let known = event("/s", 1);
+    let taken = Taken {
+        consumer: name.clone(),
+        events: vec![known, event("/up", 1), event("/up", 2)],
+        reads: vec![],
+        writes: vec![(key("position"), value("2"))],
+    };
+    let fresh = |offset| Appended { offset, duplicate: false };
+    let waiting = {
+        let log = Arc::clone(&back_end.log);
+        async move { log.appended(&topic("a"), 2).await }
+    };
+    let (appended, woken) = futures_util::future::join(back_end.consumers.take(taken.clone()), waiting).await;
+    assert_eq!(appended, Ok(vec![Appended { offset: 1, duplicate: true }, fresh(2), fresh(3)]));
+    assert_eq!(woken, Ok(()));
+    let before = read_everything(&back_end).await;
+    let again = Taken { reads: vec![(key("position"), Revision(0))], ..taken.clone() };
+    let conflict = CommitError::Conflict { key: key("position") };
+    assert_eq!(back_end.consumers.take(again).await, Err(conflict));
+    let nobody = Taken { consumer: consumer("no", "a"), ..taken.clone() };
+    assert_eq!(back_end.consumers.take(nobody).await, Err(CommitError::NoConsumer(consumer("no", "a"))));
+    assert_eq!(read_everything(&back_end).await, before);
+
+    drop(back_end);
+    let back_end = place.open().await;
+    assert_eq!(read_everything(&back_end).await, before, "it was on disk");
+    assert_eq!(back_end.consumers.progress(&name).await, Ok(at(2)));
+    let settled = vec![(2, Settlement::Done), (3, dead(3, None))];
+    back_end.consumers.commit(Commit { settled, ..commit(&name) }).await.unwrap();
+    let fates = back_end.consumers.fates(&name, vec![4, 3, 2]).await;
+    assert_eq!(fates, Ok(vec![Fate::Waiting, Fate::Dead, Fate::Done]), "in the order asked for");
+    back_end.consumers.redrive(DeadLetterFilter::default(), 1).await.unwrap();
+    assert_eq!(back_end.consumers.fates(&name, vec![3]).await, Ok(vec![Fate::Waiting]));
+    // The source of a function that is removed adds nothing any more.
+    back_end.consumers.forget(&name.function).await.unwrap();
+    assert_eq!(back_end.consumers.take(taken).await, Err(CommitError::NoConsumer(name.clone())));
+    assert_eq!(back_end.consumers.progress(&name).await, Err(CommitError::NoConsumer(name)));
 }
 
 async fn a_commit_nobody_waits_for_happens_whole_or_not_at_all(place: &impl Place) {
@@ -576,6 +620,8 @@ async fn what_is_not_there_is_said_so(place: &impl Place) {
     for (name, error) in [(nobody.clone(), CommitError::NoConsumer(nobody)), (nowhere, no_topic)] {
         assert_eq!(consumers.seek(&name, Start::Now).await, Err(error.clone()));
         assert_eq!(consumers.commit(commit(&name)).await, Err(error.clone()));
+        assert_eq!(consumers.progress(&name).await, Err(error.clone()));
+        assert_eq!(consumers.fates(&name, vec![0]).await, Err(error.clone()));
         assert_eq!(consumers.due(&name, 1, 1).await, Err(error.clone()));
         assert_eq!(consumers.parked(&name, 0, 1).await, Err(error.clone()));
         assert_eq!(consumers.line(&name, "k", 1).await, Err(error));
@@ -592,7 +638,7 @@ async fn open(place: &impl Place, name: &str, events: u64) -> BackEnd {
 }
 
 /// What a refused commit could have changed.
-async fn read_everything(back_end: &BackEnd) -> impl PartialEq + std::fmt::Debug {
+async fn read_everything(back_end: &BackEnd) -> impl PartialEq + std::fmt::Debug + use<> {
     let BackEnd { log, consumers, state } = back_end;
     let name = consumer("f", "a");
     (

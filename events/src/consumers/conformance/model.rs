@@ -4,8 +4,8 @@ use super::{BackEnd, Place, consumer, event, topic};
 use crate::{
     Event,
     consumers::{
-        Commit, CommitError, ConsumerName, ConsumerState, DeadLetter, DeadLetterFilter, Parked, Progress, Settlement,
-        Start,
+        self, Commit, CommitError, ConsumerName, ConsumerState, DeadLetter, DeadLetterFilter, Parked, Progress,
+        Settlement, Start, Taken,
     },
     state::{
         Entry, Key, Revision, StateError,
@@ -28,6 +28,8 @@ pub enum Operation {
     Seek(u8, u8, Start),
     Forget(u8),
     Commit(Run),
+    /// Of which function and topic, the events, and what it read and wrote.
+    Take(u8, u8, Vec<u8>, Reads, Writes),
     Apply(Reads, Writes),
     Clear,
     /// Also the time.
@@ -106,6 +108,8 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
             reads,
             writes,
         });
+    let ids = prop::collection::vec(0..24_u8, 0..4);
+    let take = (function.clone(), topic.clone(), ids, reads.clone(), writes.clone());
     let operation = prop_oneof![
         3 => topic.clone().prop_map(Operation::Create),
         1 => topic.clone().prop_map(Operation::Remove),
@@ -117,6 +121,7 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
         1 => (function.clone(), topic, start).prop_map(|(function, topic, to)| Operation::Seek(function, topic, to)),
         1 => function.prop_map(Operation::Forget),
         16 => run.prop_map(Operation::Commit),
+        4 => take.prop_map(|(function, topic, ids, reads, writes)| Operation::Take(function, topic, ids, reads, writes)),
         3 => (reads, writes).prop_map(|(reads, writes)| Operation::Apply(reads, writes)),
         1 => Just(Operation::Clear),
         2 => (letters.clone(), 0..4_u64).prop_map(|(letters, now)| Operation::Redrive(letters, now)),
@@ -182,6 +187,21 @@ pub async fn agrees_with_the_model(place: &impl Place, operations: Vec<Operation
                     }
                 }
             }
+            Operation::Take(function, topic, ids, reads, writes) => {
+                let (consumer, events) = (consumer_of(function, topic), ids.into_iter().map(event_of).collect());
+                let taken = Taken { consumer, events, reads: model.reads(reads), writes: drawn_writes(writes) };
+                match consumers.take(taken.clone()).await {
+                    Ok(appended) => {
+                        assert_eq!(model.reasons_against(&unsettling(&taken)), []);
+                        assert_eq!(Ok(appended), model.append(&taken.consumer.topic, &taken.events));
+                        model.write(&taken.writes);
+                    }
+                    Err(error) => {
+                        let reasons = model.reasons_against(&unsettling(&taken));
+                        assert!(reasons.contains(&error), "`{error}` is none of {reasons:?}");
+                    }
+                }
+            }
             Operation::Apply(reads, writes) => {
                 let (reads, writes) = (model.reads(reads), drawn_writes(writes));
                 let conflicts: Vec<_> =
@@ -217,6 +237,11 @@ pub async fn agrees_with_the_model(place: &impl Place, operations: Vec<Operation
         }
         model.compare(&back_end).await;
     }
+}
+
+/// A commit that is refused for the same reasons.
+fn unsettling(taken: &Taken) -> Commit {
+    Commit { reads: taken.reads.clone(), ..super::commit(&taken.consumer) }
 }
 
 #[derive(Default)]
@@ -466,6 +491,18 @@ impl Model {
         (names.into_iter().collect(), count)
     }
 
+    fn fate(&self, name: &ConsumerName, consumer: &Consumer, offset: Offset) -> consumers::Fate {
+        let topic = self.topics[&name.topic].made;
+        let dead = |dead: &Dead| dead.letter.consumer == *name && dead.topic == topic && dead.letter.offset == offset;
+        if !consumer.settled.contains(&offset) || consumer.parked.contains_key(&offset) {
+            consumers::Fate::Waiting
+        } else if self.dead.iter().any(dead) {
+            consumers::Fate::Dead
+        } else {
+            consumers::Fate::Done
+        }
+    }
+
     async fn compare(&mut self, BackEnd { log, consumers, state }: &BackEnd) {
         let topics = log.topics().await.unwrap();
         assert_eq!(topics.iter().map(|topic| &topic.name).collect::<Vec<_>>(), self.topics.keys().collect::<Vec<_>>());
@@ -486,6 +523,10 @@ impl Model {
         assert_eq!(consumers.consumers().await, Ok(states.collect()));
         for (name, consumer) in &self.consumers {
             assert_eq!(consumers.parked(name, 0, 100).await, Ok(consumer.parked.values().cloned().collect()));
+            assert_eq!(consumers.progress(name).await, Ok(consumer.progress()));
+            let end = self.topics[&name.topic].end;
+            let fates = (0..=end).map(|offset| self.fate(name, consumer, offset)).collect();
+            assert_eq!(consumers.fates(name, (0..=end).collect()).await, Ok(fates));
             for key in consumer.keys() {
                 let line = consumer.parked.values().filter(|parked| parked.key.as_ref() == Some(&key)).cloned();
                 assert_eq!(consumers.line(name, &key, 100).await, Ok(line.collect()));
