@@ -131,6 +131,9 @@ const MIGRATIONS: &[&str] = &[
         last INTEGER NOT NULL                    -- the last revision given; it only grows
     ) STRICT;
     INSERT INTO revisions VALUES (0);",
+    // 3: what became of one event is asked for often.
+    "DROP INDEX dead_letters_by_consumer;
+    CREATE INDEX dead_letters_by_consumer ON dead_letters (function, topic, offset);",
 ];
 
 /// Opens the file for writing, and brings it to the newest schema.

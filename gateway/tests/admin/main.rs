@@ -5,6 +5,7 @@
 mod consumers;
 mod events;
 mod platform;
+mod sources;
 mod state;
 
 use bytes::Bytes;

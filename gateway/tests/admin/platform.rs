@@ -7,6 +7,7 @@ use dunlin_events::{
     effects::Outcome,
     manifest::Problem,
     runtime::{CompileError, Feed, Load},
+    source::Sources,
     units::ByteSize,
 };
 use dunlin_gateway::{
@@ -149,20 +150,23 @@ pub(crate) struct Platform {
 
 impl Platform {
     pub(crate) async fn start() -> Self {
-        Self::open(Arc::new(tempfile::tempdir().unwrap()), None).await
+        Self::with_sources(Arc::new(())).await
+    }
+
+    pub(crate) async fn with_sources(sources: Arc<dyn Sources>) -> Self {
+        Self::open(Arc::new(tempfile::tempdir().unwrap()), None, sources).await
     }
 
     pub(crate) async fn with_token() -> Self {
-        Self::open(Arc::new(tempfile::tempdir().unwrap()), Some(TOKEN)).await
+        Self::open(Arc::new(tempfile::tempdir().unwrap()), Some(TOKEN), Arc::new(())).await
     }
 
-    async fn open(folder: Arc<TempDir>, token: Option<&'static str>) -> Self {
+    async fn open(folder: Arc<TempDir>, token: Option<&'static str>, sources: Arc<dyn Sources>) -> Self {
         let store = Arc::new(Store::open(folder.path()).unwrap());
         let guests = Arc::new(Guests::default());
         let logs = LogBuffer::new(ByteSize::mib(16));
         let (backend, uploads) = (Backend::of(store), folder.path().join("uploads"));
-        let deployments =
-            Deployments::open(backend, Arc::clone(&guests) as _, Arc::new(()), logs, uploads).await.unwrap();
+        let deployments = Deployments::open(backend, Arc::clone(&guests) as _, sources, logs, uploads).await.unwrap();
         let config = AdminConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: token.map(|token| dunlin_events::secrets::SecretValue::new(token.into())),
@@ -180,7 +184,7 @@ impl Platform {
     pub(crate) async fn restart(self) -> Self {
         let (folder, token) = (Arc::clone(&self.folder), self.token);
         self.stop().await;
-        Self::open(folder, token).await
+        Self::open(folder, token, Arc::new(())).await
     }
 
     pub(crate) async fn stop(self) {
