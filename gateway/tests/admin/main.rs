@@ -460,7 +460,7 @@ async fn the_document_is_openapi_and_what_it_lists_is_served() {
             assert!(answer.headers.contains_key("allow"), "{path}");
         }
     }
-    assert_eq!(served, 33 + 2 * 7);
+    assert_eq!(served, 34 + 2 * 7);
     assert_eq!(platform.get("/api/functions/").await.problem().status, 404);
 
     for reference in references(&document) {
