@@ -42,6 +42,9 @@ pub(super) struct Transaction {
 struct Pending {
     run: Changes,
     call: Changes,
+    /// It was handed over to be committed. What a guest still asks for comes too late: it would be told that it was done,
+    /// and never be.
+    ended: bool,
 }
 
 impl Transaction {
@@ -76,10 +79,14 @@ impl Transaction {
         call.writes.is_empty() && call.published.is_empty()
     }
 
-    /// What the run read and wrote, for its commit.
+    /// What the run read and wrote, for its commit. The run has ended.
     #[expect(clippy::type_complexity, reason = "the two fields of a commit")]
     pub(super) fn take(&self) -> (Vec<(Key, Revision)>, Vec<(Key, Option<Bytes>)>) {
-        let run = mem::take(&mut self.pending().run);
+        let run = {
+            let mut pending = self.pending();
+            pending.ended = true;
+            mem::take(&mut pending.run)
+        };
         let reads = run.reads.into_iter().map(|(key, (revision, _))| (key, revision)).collect();
         (reads, run.writes.into_iter().collect())
     }
@@ -87,10 +94,19 @@ impl Transaction {
     /// What the run itself knows of a key: what it wrote, or what it read before.
     fn known(&self, key: &Key) -> Option<Option<Bytes>> {
         let pending = self.pending();
-        let Pending { run, call } = &*pending;
+        let Pending { run, call, .. } = &*pending;
         let written = call.writes.get(key).or_else(|| run.writes.get(key));
         let read = || call.reads.get(key).or_else(|| run.reads.get(key)).map(|(_, value)| value);
         written.or_else(read).cloned()
+    }
+
+    /// What is under way, unless the run has ended.
+    fn under_way(&self) -> Result<MutexGuard<'_, Pending>, EffectError> {
+        let pending = self.pending();
+        if pending.ended {
+            return Err(EffectError::Refused("the run has ended: do this before the function returns".into()));
+        }
+        Ok(pending)
     }
 
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, EffectError> {
@@ -122,8 +138,8 @@ impl Effects for Transaction {
     }
 
     fn set(&self, entries: Vec<(Key, Option<Bytes>)>) -> BoxFuture<'_, Result<(), EffectError>> {
-        entries.into_iter().for_each(|(key, value)| self.write(key, value));
-        Box::pin(async { Ok(()) })
+        let set = self.under_way().map(|mut pending| pending.call.writes.extend(entries));
+        Box::pin(async { set })
     }
 
     fn keys<'a>(
@@ -163,7 +179,7 @@ impl Effects for Transaction {
     fn increment(&self, key: Key, delta: i64) -> BoxFuture<'_, Result<i64, EffectError>> {
         Box::pin(async move {
             let sum = add(&key, self.read(std::slice::from_ref(&key)).await?.remove(0).as_deref(), delta)?;
-            self.write(key, Some(sum.to_string().into()));
+            self.under_way()?.call.writes.insert(key, Some(sum.to_string().into()));
             Ok(sum)
         })
     }
@@ -173,7 +189,7 @@ impl Effects for Transaction {
             let found = self.read(std::slice::from_ref(&key)).await?.remove(0);
             let same = found == expected;
             if same {
-                self.write(key, Some(value));
+                self.under_way()?.call.writes.insert(key, Some(value));
             }
             Ok(same)
         })
@@ -181,12 +197,12 @@ impl Effects for Transaction {
 
     fn publish(&self, topic: &TopicName, events: Vec<Draft>) -> BoxFuture<'_, Result<(), EffectError>> {
         // Now, so that the guest hears of what is wrong with them.
-        let checked = events.iter().try_for_each(super::output::check);
-        if checked.is_ok() {
-            let topic = topic.clone();
-            self.pending().call.published.extend(events.into_iter().map(|draft| (topic.clone(), draft)));
-        }
-        Box::pin(async { checked.map_err(EffectError::Refused) })
+        let checked = events.iter().try_for_each(super::output::check).map_err(EffectError::Refused);
+        let published = checked.and_then(|()| {
+            let events = events.into_iter().map(|draft| (topic.clone(), draft));
+            self.under_way().map(|mut pending| pending.call.published.extend(events))
+        });
+        Box::pin(async { published })
     }
 }
 
@@ -244,5 +260,21 @@ mod tests {
         }
         let found: Vec<&str> = found.iter().map(|key| &**key).collect();
         assert_eq!(found, ["a", "k0", "k3", "k5", "k6", "k7", "k8", "k9", "k9x"]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_run_is_refused() {
+        let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+        let state = Arc::new(Store::open(folder.path()).expect("the folder is new"));
+        let key = Key::new(Bucket::Function("f".parse().expect("it is a name")), "k").expect("it is a key");
+        let run = Transaction::new(state);
+        assert_eq!(run.increment(key.clone(), 1).await, Ok(1));
+        run.keep();
+        assert_eq!(run.take().1.len(), 1);
+        let refused = |answer: Result<(), EffectError>| matches!(answer, Err(EffectError::Refused(_)));
+        assert!(refused(run.set(vec![(key.clone(), None)]).await));
+        assert!(refused(run.increment(key.clone(), 1).await.map(drop)));
+        assert!(refused(run.swap(key, None, Bytes::new()).await.map(drop)));
+        assert!(refused(run.publish(&"t".parse().expect("it is a topic"), Vec::new()).await));
     }
 }
