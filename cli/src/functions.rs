@@ -209,12 +209,21 @@ pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
 
 pub(crate) async fn remove(args: RemoveArgs) -> anyhow::Result<()> {
     let client = Client::new(&args.server)?;
+    let path = format!("/api/functions/{}", segment(args.name.as_str()));
+    let detail: FunctionDetail = client.get(&path).await?;
+    let feeds = detail.active.manifest.triggers.iter().any(|trigger| matches!(trigger, Trigger::Database(_)));
+    if feeds && !args.dispose {
+        tell(
+            "what its database trigger made in the database stays there: a replication slot keeps the database from \
+             throwing its log away. `--dispose` drops it",
+        );
+    }
     if !args.yes {
         let question = format!("Remove `{}` with all its versions from {}?", args.name, client.server());
         confirm(&question, &format!("`{}` was not removed", args.name)).await?;
     }
     let dispose = if args.dispose { "?dispose=true" } else { "" };
-    client.delete(&format!("/api/functions/{}{dispose}", segment(args.name.as_str()))).await?;
+    client.delete(&format!("{path}{dispose}")).await?;
     Ok(print(format!("`{}` is removed", args.name))?)
 }
 
