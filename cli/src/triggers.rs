@@ -136,8 +136,18 @@ fn trigger_text(trigger: &TriggerSummary, now: SystemTime) -> String {
 
 fn schedule_table(list: &TriggerList) -> String {
     let rows = list.triggers.iter().map(|trigger| {
-        let upcoming: Vec<_> = trigger.upcoming.iter().map(|time| timestamp(*time)).collect();
-        [trigger.function.to_string(), described(&trigger.trigger), upcoming.join("\n")]
+        let Trigger::Schedule(schedule) = &trigger.trigger else {
+            return [trigger.function.to_string(), described(&trigger.trigger), String::new()];
+        };
+        let shown = |time: &u64| dunlin_triggers::shown_in_zone(schedule, *time).unwrap_or_else(|| timestamp(*time));
+        let upcoming: Vec<_> = trigger.upcoming.iter().map(shown).collect();
+        let name = schedule.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+        let next = match (&trigger.error, upcoming.is_empty()) {
+            (Some(error), true) => error.clone(),
+            (None, true) => "never again".into(),
+            (_, false) => upcoming.join("\n"),
+        };
+        [trigger.function.to_string(), format!("{name}{schedule}"), next]
     });
     table(["FUNCTION", "SCHEDULE", "NEXT"], rows)
 }

@@ -12,7 +12,9 @@ mod webhook;
 
 pub use database::DatabaseTrigger;
 pub use files::{FilesTrigger, Then};
-pub use schedule::{Missed, Overlap, ScheduleTrigger};
+pub use schedule::{
+    CronExpression, Interval, InvalidCron, Missed, Overlap, ScheduleName, ScheduleTime, ScheduleTrigger, TimeZoneName,
+};
 pub use webhook::{Provider, Respond, WebhookTrigger};
 
 use crate::{
@@ -741,6 +743,7 @@ impl Manifest {
             }
         }
         problems.extend(self.order_problems());
+        problems.extend(schedule::indistinct(&self.triggers));
         problems
     }
 

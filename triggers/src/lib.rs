@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+mod schedule;
 #[cfg(test)]
 mod testing;
+
+pub use schedule::shown_in_zone;
 
 use dunlin_events::{
     BoxFuture, FunctionName, Manifest,
@@ -14,7 +17,7 @@ use dunlin_events::{
     secrets::Secrets,
     source::{Source, Sources},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 /// Every source there is.
 pub struct Upstreams {
@@ -30,7 +33,8 @@ impl Upstreams {
     /// What of one trigger can't be. Pointers are into the trigger.
     async fn check(&self, trigger: &Trigger) -> Vec<Problem> {
         match trigger {
-            Trigger::Schedule(_) | Trigger::Files(_) | Trigger::Database(_) => Vec::new(),
+            Trigger::Schedule(schedule) => schedule::check(schedule, SystemTime::now()),
+            Trigger::Files(_) | Trigger::Database(_) => Vec::new(),
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => Vec::new(),
         }
     }
@@ -50,9 +54,10 @@ impl Sources for Upstreams {
         })
     }
 
-    fn open(&self, _function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
+    fn open(&self, function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
         match trigger {
-            Trigger::Schedule(_) | Trigger::Files(_) | Trigger::Database(_) => None,
+            Trigger::Schedule(schedule) => Some(Box::new(schedule::Schedule::new(function, schedule))),
+            Trigger::Files(_) | Trigger::Database(_) => None,
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => None,
         }
     }
