@@ -13,7 +13,9 @@ mod webhook;
 pub use database::DatabaseTrigger;
 pub use files::{FilesTrigger, Then};
 pub use schedule::{Missed, Overlap, ScheduleTrigger};
-pub use webhook::{Provider, Respond, WebhookTrigger};
+pub use webhook::{
+    Algorithm, Encoding, Header, Piece, Place, Provider, PublicUrl, Respond, SignedText, Timestamp, WebhookTrigger,
+};
 
 use crate::{
     allow::HttpOrigin,

@@ -87,12 +87,14 @@ fn problem(error: LogError) -> Problem {
     .later(1)
 }
 
-enum Unread {
+/// Why a request has no body to keep.
+pub(super) enum Unread {
     TooLarge,
     Broken(Failure),
 }
 
-async fn read<B: Body<Data = Bytes, Error = Failure> + Unpin>(mut body: B, limit: u64) -> Result<Bytes, Unread> {
+/// Reads a body whole.
+pub(super) async fn read<B: Body<Data = Bytes, Error = Failure> + Unpin>(mut body: B, limit: u64) -> Result<Bytes, Unread> {
     if body.size_hint().lower() > limit {
         return Err(Unread::TooLarge);
     }
@@ -113,7 +115,7 @@ async fn read<B: Body<Data = Bytes, Error = Failure> + Unpin>(mut body: B, limit
 pub(super) async fn status<B>(tables: &dyn Tables, request: &Request<B>, id: InvocationId) -> Response<Answer> {
     let refused = |status, reason, text: &'static str| Problem::new(status, reason, text).response(id).map(Answer::Own);
     let path = request.uri().path();
-    let Some((deployments, address)) = tables.later().zip(path.strip_prefix(PATH)) else {
+    let Some((deployments, address)) = tables.deployments().zip(path.strip_prefix(PATH)) else {
         return refused(StatusCode::NOT_FOUND, "not-found", "there is no such request");
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

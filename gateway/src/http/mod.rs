@@ -12,6 +12,7 @@ pub mod problem;
 pub mod routes;
 mod tls;
 mod trace;
+pub mod webhook;
 mod workers;
 
 pub use tls::{TlsConfig, TlsError};
