@@ -175,7 +175,9 @@ pub enum Place {
 
 /// Why a text is no place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no place in a call: write a header, such as `X-Event-Id`, or a JSON Pointer into the body, such as `/event/id`")]
+#[error(
+    "`{0}` is no place in a call: write a header, such as `X-Event-Id`, or a JSON Pointer into the body, such as `/event/id`"
+)]
 pub struct InvalidPlace(pub String);
 
 impl FromStr for Place {
@@ -208,7 +210,9 @@ pub enum Timestamp {
 
 /// Why a text is no place of a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no place of a timestamp: write a header, such as `X-Timestamp`, or what it begins with in the signature's header, such as `t=`")]
+#[error(
+    "`{0}` is no place of a timestamp: write a header, such as `X-Timestamp`, or what it begins with in the signature's header, such as `t=`"
+)]
 pub struct InvalidTimestamp(pub String);
 
 impl FromStr for Timestamp {
@@ -250,11 +254,15 @@ pub enum Piece {
 /// Why a text doesn't say what is signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSignedText {
-    #[error("`{0}` leaves out the body, which anybody could replace then: write `{{body}}` where it stands, such as `{{timestamp}}.{{body}}`")]
+    #[error(
+        "`{0}` leaves out the body, which anybody could replace then: write `{{body}}` where it stands, such as `{{timestamp}}.{{body}}`"
+    )]
     NoBody(String),
     #[error("`{0}` has a brace without its other half: write `{{body}}`, `{{timestamp}}` and `{{id}}` whole")]
     Open(String),
-    #[error("`{0}` has a `{{{1}}}`, which isn't known: write `{{body}}`, `{{timestamp}}`, `{{id}}` and what stands between them")]
+    #[error(
+        "`{0}` has a `{{{1}}}`, which isn't known: write `{{body}}`, `{{timestamp}}`, `{{id}}` and what stands between them"
+    )]
     Unknown(String, String),
 }
 
@@ -308,7 +316,9 @@ pub struct PublicUrl(String);
 
 /// Why a text is no such address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no address a service could call: write `https://api.example.com`, with a path or without, and no query")]
+#[error(
+    "`{0}` is no address a service could call: write `https://api.example.com`, with a path or without, and no query"
+)]
 pub struct InvalidPublicUrl(pub String);
 
 impl PublicUrl {
@@ -363,10 +373,8 @@ impl WebhookTrigger {
         }
         for (index, secret) in self.secrets.iter().enumerate() {
             if self.secrets[..index].contains(secret) {
-                problems.push(Problem::new(
-                    format!("/secrets/{index}"),
-                    format!("the secret `{secret}` is named twice"),
-                ));
+                problems
+                    .push(Problem::new(format!("/secrets/{index}"), format!("the secret `{secret}` is named twice")));
             }
         }
         if self.tolerance.is_some_and(|tolerance| tolerance.is_zero()) {

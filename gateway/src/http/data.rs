@@ -335,13 +335,11 @@ impl Requests {
                     (Some(webhook), Some(deployments)) => {
                         webhook.answer(deployments, &function, request, context).await
                     }
-                    (Some(_), None) => Problem::new(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "unavailable",
-                        "no webhooks are taken here",
-                    )
-                    .response(id)
-                    .map(Answer::Own),
+                    (Some(_), None) => {
+                        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "no webhooks are taken here")
+                            .response(id)
+                            .map(Answer::Own)
+                    }
                     (None, Some(deployments)) if later::is_wanted(request.headers()) => {
                         later::accept(deployments, &function, request, context).await
                     }

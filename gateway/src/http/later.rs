@@ -94,7 +94,10 @@ pub(super) enum Unread {
 }
 
 /// Reads a body whole.
-pub(super) async fn read<B: Body<Data = Bytes, Error = Failure> + Unpin>(mut body: B, limit: u64) -> Result<Bytes, Unread> {
+pub(super) async fn read<B: Body<Data = Bytes, Error = Failure> + Unpin>(
+    mut body: B,
+    limit: u64,
+) -> Result<Bytes, Unread> {
     if body.size_hint().lower() > limit {
         return Err(Unread::TooLarge);
     }

@@ -81,7 +81,11 @@ enum Refused {
     /// It isn't known to be of the service.
     Unverified(Unverified),
     /// It is, and can't be taken as it is. Told to both sides.
-    Bad { status: StatusCode, reason: &'static str, why: String },
+    Bad {
+        status: StatusCode,
+        reason: &'static str,
+        why: String,
+    },
     /// Later, perhaps.
     Unavailable(String),
     Log(LogError),
@@ -168,11 +172,7 @@ impl Webhook {
     where
         B: Body<Data = Bytes, Error = Failure> + Unpin,
     {
-        let schemes = &self.service.schemes;
-        let scheme = schemes.iter().find(|scheme| head.headers.contains_key(scheme.header())).ok_or_else(|| {
-            // The one a service that has several uses now comes first.
-            Refused::Unverified(Unverified::Missing(schemes[0].header()))
-        })?;
+        let scheme = self.scheme(head).map_err(Refused::Unverified)?;
         let limit = self.body_limit(function);
         let body = later::read(body, limit).await.map_err(|unread| match unread {
             Unread::TooLarge => Refused::too_large(limit),
@@ -185,6 +185,13 @@ impl Webhook {
         Ok((scheme, body))
     }
 
+    /// How a call shows whom it is from: by the first of the service's ways whose header it has.
+    fn scheme(&self, head: &request::Parts) -> Result<&Scheme, Unverified> {
+        let schemes = &self.service.schemes;
+        let used = schemes.iter().find(|scheme| head.headers.contains_key(scheme.header()));
+        used.ok_or_else(|| Unverified::Missing(schemes[0].header()))
+    }
+
     fn event(
         &self,
         function: &ActiveFunction,
@@ -194,7 +201,8 @@ impl Webhook {
     ) -> Result<Event, Refused> {
         let encoding = call.head.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
-            let why = format!("its body is encoded (`{}`), and is taken only as it is", String::from_utf8_lossy(encoding));
+            let why =
+                format!("its body is encoded (`{}`), and is taken only as it is", String::from_utf8_lossy(encoding));
             return Err(Refused::bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", why));
         }
         let content = Content::of(&call, scheme);
@@ -279,10 +287,14 @@ impl Webhook {
             Unverified::Signature => format!("{unverified}: {whose}, and does nothing on the way change the body?"),
             Unverified::Token => format!("{unverified}: {whose}?"),
             Unverified::Address { .. } => {
-                format!("{unverified}: {whose}, and is that the address it calls? `url` in the trigger says which it is")
+                format!(
+                    "{unverified}: {whose}, and is that the address it calls? `url` in the trigger says which it is"
+                )
             }
             Unverified::Stale { .. } => {
-                format!("{unverified}: is the clock of this machine right? `tolerance` in the trigger says how much may be")
+                format!(
+                    "{unverified}: is the clock of this machine right? `tolerance` in the trigger says how much may be"
+                )
             }
             Unverified::Malformed { .. } | Unverified::Timestamp(_) | Unverified::Unsigned | Unverified::Body => {
                 unverified.to_string()
@@ -305,8 +317,12 @@ impl Refused {
 /// What the caller is told. One that isn't known to be of the service learns nothing.
 fn problem(refused: &Refused) -> Problem {
     match refused {
-        Refused::Unverified(_) => Problem::new(StatusCode::UNAUTHORIZED, "unverified", "the call could not be verified"),
-        Refused::Bad { status, reason, why } => Problem::new(*status, reason, format!("the call can't be taken: {why}")),
+        Refused::Unverified(_) => {
+            Problem::new(StatusCode::UNAUTHORIZED, "unverified", "the call could not be verified")
+        }
+        Refused::Bad { status, reason, why } => {
+            Problem::new(*status, reason, format!("the call can't be taken: {why}"))
+        }
         Refused::Unavailable(_) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the call can't be verified now").later(5)
         }

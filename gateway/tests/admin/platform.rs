@@ -162,7 +162,9 @@ impl Platform {
         let logs = LogBuffer::new(ByteSize::mib(16));
         let (backend, uploads) = (Backend::of(store), folder.path().join("uploads"));
         let deployments =
-            Deployments::open(backend, Arc::clone(&guests) as _, Arc::new(()), Arc::new(()), logs, uploads).await.unwrap();
+            Deployments::open(backend, Arc::clone(&guests) as _, Arc::new(()), Arc::new(()), logs, uploads)
+                .await
+                .unwrap();
         let config = AdminConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: token.map(|token| dunlin_events::secrets::SecretValue::new(token.into())),

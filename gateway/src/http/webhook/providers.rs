@@ -48,7 +48,10 @@ impl Service {
             // <https://docs.gitlab.com/user/project/integrations/webhooks>. `X-Gitlab-Event-UUID` is no id of a delivery:
             // events that hooks set off have that of the event they began with.
             Provider::Gitlab => Self {
-                schemes: vec![standard("webhook"), Scheme::Token { header: name("x-gitlab-token"), prefix: String::new() }],
+                schemes: vec![
+                    standard("webhook"),
+                    Scheme::Token { header: name("x-gitlab-token"), prefix: String::new() },
+                ],
                 ids: vec![header("webhook-id"), header("idempotency-key")],
                 name: EventName::Gitlab,
             },

@@ -54,8 +54,11 @@ impl Refusals {
         status.report(Report::Detail("refused", total.into()));
         let Some(untold) = untold else { return };
         let why = why();
-        let more = if untold > 0 { format!(" ({untold} more were refused since the last such line)") } else { String::new() };
-        logs.record(LogRecord::of_platform(&function.version, format!("a webhook call was refused: {why}{more}")).of(id));
+        let more =
+            if untold > 0 { format!(" ({untold} more were refused since the last such line)") } else { String::new() };
+        logs.record(
+            LogRecord::of_platform(&function.version, format!("a webhook call was refused: {why}{more}")).of(id),
+        );
         status.report(Report::Warning(why));
     }
 

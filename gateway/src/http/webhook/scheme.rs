@@ -5,8 +5,7 @@
 
 use super::twilio;
 use base64::{
-    Engine as _,
-    alphabet,
+    Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::Bytes;
@@ -160,9 +159,7 @@ fn strip<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
 /// Whether a text is one of the secrets. Hashed first: the time of a comparison tells lengths.
 fn matches_any(secrets: &[SecretValue], given: &[u8]) -> bool {
     let given = digest::digest(&SHA256, given);
-    any(secrets, |secret| {
-        digest::digest(&SHA256, secret.expose().as_bytes()).as_ref().ct_eq(given.as_ref()).into()
-    })
+    any(secrets, |secret| digest::digest(&SHA256, secret.expose().as_bytes()).as_ref().ct_eq(given.as_ref()).into())
 }
 
 /// Whether some secret fits. All are tried: which one it was is nobody's business.
@@ -258,7 +255,9 @@ impl Signature {
             Piece::Text(text) => Ok(text.as_bytes()),
             Piece::Body => Ok(&call.body[..]),
             // A manifest that has the one without the other was refused.
-            Piece::Timestamp => self.timestamp.as_ref().map_or(Ok(""), |place| self.time(headers, place)).map(str::as_bytes),
+            Piece::Timestamp => {
+                self.timestamp.as_ref().map_or(Ok(""), |place| self.time(headers, place)).map(str::as_bytes)
+            }
             Piece::Id => self.id.as_ref().map_or(Ok(""), |name| text(headers, name)).map(str::as_bytes),
         };
         self.signed.pieces().iter().map(piece).collect()
