@@ -15,6 +15,7 @@ use crate::{
         routes::{Found, Parameters},
         tls::{Tls, TlsConfig, TlsError},
         webhook::Webhook,
+        whole::Room,
         workers::{Accepted, Workers},
     },
 };
@@ -243,6 +244,7 @@ pub(super) struct Plane {
     tables: Arc<dyn Tables>,
     logs: Arc<dyn LogSink>,
     pub(super) timeouts: Timeouts,
+    room: Arc<Room>,
     /// HTTP/1.1, or HTTP/2 by its preface.
     pub(super) any: auto::Builder<TokioExecutor>,
     pub(super) http1: auto::Builder<TokioExecutor>,
@@ -271,6 +273,7 @@ impl Plane {
             tables,
             logs,
             timeouts,
+            room: Arc::default(),
             http1: server.clone().http1_only(),
             http2: server.clone().http2_only(),
             any: server,
@@ -333,7 +336,7 @@ impl Requests {
                 let request = Request::from_parts(head, body);
                 let mut response = match (webhook, self.plane.tables.deployments()) {
                     (Some(webhook), Some(deployments)) => {
-                        webhook.answer(deployments, &function, request, context).await
+                        webhook.answer(deployments, &function, request, context, &self.plane.room).await
                     }
                     (Some(_), None) => {
                         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "no webhooks are taken here")
@@ -341,7 +344,7 @@ impl Requests {
                             .map(Answer::Own)
                     }
                     (None, Some(deployments)) if later::is_wanted(request.headers()) => {
-                        later::accept(deployments, &function, request, context).await
+                        later::accept(deployments, &function, request, context, &self.plane.room).await
                     }
                     (None, _) => call::answer(&function, request, context).await,
                 };

@@ -13,6 +13,7 @@ pub mod routes;
 mod tls;
 mod trace;
 pub mod webhook;
+mod whole;
 mod workers;
 
 pub use tls::{TlsConfig, TlsError};

@@ -26,17 +26,17 @@ use crate::{
     dispatch::{self, MAX_EVENT},
     http::{
         call::{self, Answer, CallContext},
-        later::{self, Unread},
         problem::Problem,
+        whole::{self, Held, Room, Unread},
     },
 };
 use bytes::Bytes;
 use dunlin_events::{
     Component, Event, Failure, InvocationId, Manifest, Shape,
-    consumers::{ConsumerName, Start},
+    consumers::{CommitError, ConsumerName, Start, Taken},
     manifest::{self, Provider, Respond, WebhookTrigger},
     secrets::{SecretName, Secrets},
-    topics::{Appended, LogError, TopicName},
+    topics::{Appended, TopicName},
 };
 use event::Content;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request};
@@ -47,16 +47,16 @@ use providers::Service;
 use refusals::Refusals;
 use scheme::{Call, Scheme, StandardKey, Unverified, standard_key};
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 /// How far the time of a signature may be from now, where the manifest doesn't say. It is what Stripe, Slack and Standard
 /// Webhooks recommend.
 const TOLERANCE: Duration = Duration::from_secs(300);
+
+/// How long a call waits to be on disk. Services don't wait much longer for their answer: Slack 3 seconds, Shopify 5.
+const WAIT: Duration = Duration::from_secs(2);
 
 /// Tells a service that looks that its call added nothing.
 const DUPLICATE: HeaderName = HeaderName::from_static("dunlin-duplicate");
@@ -71,8 +71,6 @@ pub struct Webhook {
     tolerance: Duration,
     /// Where its events go, and where the function begins there. `None` for one the function answers itself.
     topic: Option<(TopicName, Start)>,
-    /// The topic and the function's place in it are known to be there.
-    opened: AtomicBool,
     refusals: Refusals,
 }
 
@@ -86,9 +84,12 @@ enum Refused {
         reason: &'static str,
         why: String,
     },
-    /// Later, perhaps.
-    Unavailable(String),
-    Log(LogError),
+    /// No secret can be had to verify it with.
+    NoSecret(String),
+    /// It was not put on disk in time, or too many others are being read.
+    Busy,
+    /// It can't be put on disk.
+    Unkept(String),
     Body(Failure),
 }
 
@@ -105,7 +106,6 @@ impl Webhook {
             keys: Keys::new(&webhook.secrets),
             tolerance: webhook.tolerance.unwrap_or(TOLERANCE),
             topic,
-            opened: AtomicBool::new(false),
             refusals: Refusals::default(),
         }
     }
@@ -123,6 +123,7 @@ impl Webhook {
         function: &Arc<ActiveFunction>,
         request: Request<B>,
         context: CallContext,
+        room: &Arc<Room>,
     ) -> Response<Answer>
     where
         B: Body<Data = Bytes, Error = Failure> + Send + Unpin + 'static,
@@ -130,12 +131,16 @@ impl Webhook {
         let (id, logs) = (context.id, Arc::clone(&context.logs));
         let (head, body) = request.into_parts();
         let headers = head.headers.clone();
+        let marked = |mut response: Response<Answer>| {
+            call::mark(&headers, id, response.headers_mut());
+            response
+        };
         let answered = async {
-            let (scheme, body) = self.verified(deployments, function, &head, body).await?;
+            let (scheme, body, _held) = self.verified(deployments, function, &head, body, room).await?;
             if self.provider == Provider::Slack
                 && let Some(challenge) = challenge(&body)
             {
-                return Ok(text(challenge));
+                return Ok(marked(text(challenge)));
             }
             let Some((topic, start)) = &self.topic else {
                 let body = Full::new(body).map_err(|never| match never {});
@@ -143,22 +148,20 @@ impl Webhook {
             };
             let event = self.event(function, scheme, Call { head: &head, body: &body }, id)?;
             let consumer = ConsumerName { function: function.name().clone(), topic: topic.clone() };
-            let appended = self.keep(deployments, &consumer, *start, event).await.map_err(Refused::Log)?;
+            let appended = self.keep(deployments, consumer, *start, event).await?;
             function.statuses[self.trigger].took(u64::from(!appended.duplicate));
-            Ok(self.taken(appended))
+            Ok(marked(self.taken(appended)))
         };
-        let mut response = match answered.await {
+        match answered.await {
             Ok(response) => {
                 self.refusals.over(function, self.trigger);
                 response
             }
             Err(refused) => {
                 self.refusals.tell(function, self.trigger, &*logs, id, || self.told(&refused));
-                problem(&refused).response(id).map(Answer::Own)
+                marked(problem(&refused).response(id).map(Answer::Own))
             }
-        };
-        call::mark(&headers, id, response.headers_mut());
-        response
+        }
     }
 
     /// The body of a call that is of the service, and what shows that.
@@ -168,21 +171,23 @@ impl Webhook {
         function: &ActiveFunction,
         head: &request::Parts,
         body: B,
-    ) -> Result<(&Scheme, Bytes), Refused>
+        room: &Arc<Room>,
+    ) -> Result<(&Scheme, Bytes, Held), Refused>
     where
         B: Body<Data = Bytes, Error = Failure> + Unpin,
     {
         let scheme = self.scheme(head).map_err(Refused::Unverified)?;
         let limit = self.body_limit(function);
-        let body = later::read(body, limit).await.map_err(|unread| match unread {
+        let (body, held) = whole::read(body, limit, room).await.map_err(|unread| match unread {
             Unread::TooLarge => Refused::too_large(limit),
+            Unread::NoRoom => Refused::Busy,
             Unread::Broken(failure) => Refused::Body(failure),
         })?;
         let secrets = self.keys.values(deployments.secrets()).await;
-        let secrets = secrets.map_err(|error| Refused::Unavailable(error.to_string()))?;
+        let secrets = secrets.map_err(|error| Refused::NoSecret(error.to_string()))?;
         let call = Call { head, body: &body };
         scheme.verify(&call, &secrets, self.tolerance, SystemTime::now()).map_err(Refused::Unverified)?;
-        Ok((scheme, body))
+        Ok((scheme, body, held))
     }
 
     /// How a call shows whom it is from: by the first of the service's ways whose header it has.
@@ -217,35 +222,34 @@ impl Webhook {
     async fn keep(
         &self,
         deployments: &Deployments,
-        consumer: &ConsumerName,
+        consumer: ConsumerName,
         start: Start,
         event: Event,
-    ) -> Result<Appended, LogError> {
-        let log = &deployments.backend().log;
-        if !self.opened.load(Relaxed) {
-            self.open(deployments, consumer, start).await?;
-        }
-        let appended = match log.append(&consumer.topic, vec![event.clone()]).await {
-            Err(LogError::NoTopic(_)) => {
-                // Somebody removed it.
-                self.open(deployments, consumer, start).await?;
-                log.append(&consumer.topic, vec![event]).await?
+    ) -> Result<Appended, Refused> {
+        let consumers = &deployments.backend().consumers;
+        let taken = Taken { consumer, events: vec![event], reads: Vec::new(), writes: Vec::new() };
+        let take = async {
+            match consumers.take(taken.clone()).await {
+                // A deploy was cut short, or somebody removed the topic. A consumer begins with what comes after it is
+                // made, so it must be there before the event; where the function is gone, neither is made any more.
+                Err(CommitError::NoConsumer(_) | CommitError::NoTopic(_))
+                    if deployments.table().functions.contains_key(&taken.consumer.function) =>
+                {
+                    let topic = taken.consumer.topic.clone();
+                    let created = deployments.backend().log.create(vec![topic]).await;
+                    created.map_err(|error| CommitError::Unavailable(error.to_string()))?;
+                    consumers.open(&taken.consumer, start).await?;
+                    deployments.topics_changed();
+                    consumers.take(taken).await
+                }
+                appended => appended,
             }
-            appended => appended?,
         };
-        Ok(appended[0])
-    }
-
-    /// Sees to it that the topic is there and that the function has its place in it, which a deploy that was cut short
-    /// leaves to do. It comes before the first event: a consumer begins with those that come after it.
-    async fn open(&self, deployments: &Deployments, consumer: &ConsumerName, start: Start) -> Result<(), LogError> {
-        let backend = deployments.backend();
-        backend.log.create(vec![consumer.topic.clone()]).await?;
-        let opened = backend.consumers.open(consumer, start).await;
-        opened.map_err(|error| LogError::Unavailable(error.to_string()))?;
-        self.opened.store(true, Relaxed);
-        deployments.topics_changed();
-        Ok(())
+        // What is given up here may yet happen, and then the service's next try adds nothing.
+        match tokio::time::timeout(WAIT, take).await {
+            Ok(appended) => Ok(appended.map_err(|error| Refused::Unkept(error.to_string()))?[0]),
+            Err(_) => Err(Refused::Busy),
+        }
     }
 
     /// The answer to a call that is on disk.
@@ -266,8 +270,8 @@ impl Webhook {
     fn told(&self, refused: &Refused) -> String {
         let unverified = match refused {
             Refused::Unverified(unverified) => unverified,
-            Refused::Bad { why, .. } | Refused::Unavailable(why) => return why.clone(),
-            Refused::Log(error) => return error.to_string(),
+            Refused::Bad { why, .. } | Refused::NoSecret(why) | Refused::Unkept(why) => return why.clone(),
+            Refused::Busy => return "more calls come than the platform can read and put on disk".into(),
             Refused::Body(failure) => return failure.to_string(),
         };
         let names: Vec<_> = self.keys.names().iter().map(|name| format!("`{name}`")).collect();
@@ -323,13 +327,13 @@ fn problem(refused: &Refused) -> Problem {
         Refused::Bad { status, reason, why } => {
             Problem::new(*status, reason, format!("the call can't be taken: {why}"))
         }
-        Refused::Unavailable(_) => {
+        Refused::NoSecret(_) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the call can't be verified now").later(5)
         }
-        Refused::Log(LogError::Busy(_)) => {
+        Refused::Busy => {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", "more calls come than can be kept").later(1)
         }
-        Refused::Log(LogError::Unavailable(_) | LogError::NoTopic(_)) => {
+        Refused::Unkept(_) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the call can't be kept now").later(5)
         }
         Refused::Body(failure) => Problem::from(failure),
