@@ -48,7 +48,7 @@ trap stop EXIT
 deployed=()
 # Job control gives it a process group of its own, so that ctrl-c reaches it through this script alone, once.
 set -m
-"$dunlin" up --data "$data" --listen "$listen" --admin "$admin" >"$output" &
+DUNLIN_SECRET_GITHUB_WEBHOOK=demo "$dunlin" up --data "$data" --listen "$listen" --admin "$admin" >"$output" &
 platform=$!
 set +m
 # It prints both addresses once it accepts.
@@ -112,6 +112,10 @@ try 'a body that streams through' 'A QUIET BIRD' "$functions/upper" -d 'a quiet 
 try 'a command: the body on stdin, the answer from stdout' '3 words, 12 bytes' "$functions/word-count" -d 'a quiet bird'
 try 'outgoing calls, three at once, to servers its manifest allows' '"status":200' "$functions/fan-out"
 try 'and to one it does not allow' '"error":' "$functions/fan-out?url=$server/health"
+# With another secret, body or signature it is 401. Signed by: printf %s '{"zen": "Keep it logically awesome."}' | openssl dgst -sha256 -hmac demo
+try 'a webhook, signed as GitHub signs it' '202' "$functions/hooks/github" -w '%{http_code}' -H 'x-github-event: ping' \
+  -H 'x-hub-signature-256: sha256=2528d8b4f3ec147f81d7fd2c608f23c610121f40033f9668f19816f233f0eec1' \
+  -H 'content-type: application/json' -d '{"zen": "Keep it logically awesome."}'
 try 'no such route' '"status":404' "$functions/nowhere"
 
 # A shop of functions that know each other only by their events: orders/README.md. Orders come in, and what happens is shown.

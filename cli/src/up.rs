@@ -190,7 +190,7 @@ impl Platform {
         let backend = Backend::of(store);
         let sources = Arc::new(Upstreams::new(Arc::clone(&secrets) as _));
         let deployments =
-            Deployments::open(backend, Arc::clone(&runtime) as _, sources, Arc::clone(&logs), uploads).await?;
+            Deployments::open(backend, Arc::clone(&runtime) as _, sources, secrets, Arc::clone(&logs), uploads).await?;
         let dispatcher = Dispatcher::start(Arc::clone(&deployments), event_workers, workers)?;
 
         let tls = match (args.tls_cert, args.tls_key) {

@@ -15,7 +15,9 @@ pub use files::{FilesTrigger, Then};
 pub use schedule::{
     CronExpression, Interval, InvalidCron, Missed, Overlap, ScheduleName, ScheduleTime, ScheduleTrigger, TimeZoneName,
 };
-pub use webhook::{Provider, Respond, WebhookTrigger};
+pub use webhook::{
+    Algorithm, Encoding, Header, Piece, Place, Provider, PublicUrl, Respond, SignedText, Timestamp, WebhookTrigger,
+};
 
 use crate::{
     allow::HttpOrigin,

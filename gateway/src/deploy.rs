@@ -16,7 +16,10 @@ use crate::{
     api::FunctionProblem,
     backend::Backend,
     dispatch::{self, Immediate, Switchboard},
-    http::routes::{Conflict, Routes},
+    http::{
+        routes::{Conflict, Routes},
+        webhook,
+    },
     logs::LogBuffer,
     sources,
     uploads::Uploads,
@@ -30,6 +33,7 @@ use dunlin_events::{
     manifest::{Problem, Trigger},
     registry::{Deployed, NewVersion, RegistryError, Versions},
     runtime::CompileError,
+    secrets::Secrets,
     source::{Source, SourceError, Sources},
     state::Bucket,
 };
@@ -61,6 +65,7 @@ pub struct Deployments {
     table: ArcSwap<Table>,
     board: Switchboard,
     sources: Arc<dyn Sources>,
+    secrets: Arc<dyn Secrets>,
     source_board: sources::Board,
     /// Held by every change from its first check to the swap.
     changes: Mutex<()>,
@@ -216,6 +221,7 @@ impl Deployments {
         backend: Backend,
         runtime: Arc<dyn Runtime>,
         sources: Arc<dyn Sources>,
+        secrets: Arc<dyn Secrets>,
         logs: Arc<LogBuffer>,
         uploads: PathBuf,
     ) -> Result<Arc<Self>, OpenError> {
@@ -232,6 +238,7 @@ impl Deployments {
             table: ArcSwap::default(),
             board: Switchboard::default(),
             sources,
+            secrets,
             source_board: sources::Board::default(),
             changes: Mutex::default(),
         };
@@ -263,6 +270,11 @@ impl Deployments {
 
     pub fn backend(&self) -> &Backend {
         &self.backend
+    }
+
+    /// What webhooks are verified with.
+    pub(crate) fn secrets(&self) -> &Arc<dyn Secrets> {
+        &self.secrets
     }
 
     pub(crate) fn switchboard(&self) -> &Switchboard {
@@ -374,8 +386,9 @@ impl Deployments {
             let _change = this.changes.lock().await;
             let version = earlier(this.backend.registry.versions(&name).await?, &name, to)?;
             let problem = |problem| FunctionProblem { function: Some(name.clone()), index: 0, problem };
-            let mut problems: Vec<_> =
-                this.runtime.check(&version.manifest, &version.component).into_iter().map(problem).collect();
+            let mut problems = this.runtime.check(&version.manifest, &version.component);
+            problems.extend(webhook::problems(&version.manifest, &version.component, &*this.secrets));
+            let mut problems: Vec<_> = problems.into_iter().map(problem).collect();
 
             let mut functions = this.table().functions.clone();
             let number = version.number;
@@ -494,6 +507,7 @@ impl Deployments {
             let (component, new_component) = match components[&digest].clone() {
                 Some((component, new)) => {
                     found.extend(self.runtime.check(&manifest, &component));
+                    found.extend(webhook::problems(&manifest, &component, &*self.secrets));
                     (component, new)
                 }
                 None => {
@@ -664,14 +678,14 @@ impl Table {
 impl Conflict {
     /// What one of the two functions is told.
     fn problem_of(&self, name: &FunctionName) -> Problem {
-        let (own, other, others) = if self.function == *name {
-            (self.trigger, &self.other, self.other_trigger)
+        let (own, kind, other, others) = if self.function == *name {
+            (self.trigger, self.kind, &self.other, self.other_trigger)
         } else {
-            (self.other_trigger, &self.function, self.trigger)
+            (self.other_trigger, self.other_kind, &self.function, self.trigger)
         };
         let whose = if other == name { "this function".into() } else { format!("`{other}`") };
         Problem::new(
-            format!("/triggers/{own}/http/path"),
+            format!("/triggers/{own}/{kind}/path"),
             format!("the route `{}` is taken by trigger {others} of {whose}", self.what),
         )
         .help("give one of the two another path, host or method")

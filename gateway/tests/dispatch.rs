@@ -207,7 +207,9 @@ fn live<T: Send + 'static>(data: &Path, dice: &Dice, ended: impl AsyncFnOnce(Bac
         let guests = Arc::new(Guests(dice.clone()));
         let logs = LogBuffer::new(ByteSize::mib(1));
         let deployments =
-            Deployments::open(backend.clone(), guests, Arc::new(()), logs, data.join("uploads")).await.unwrap();
+            Deployments::open(backend.clone(), guests, Arc::new(()), Arc::new(()), logs, data.join("uploads"))
+                .await
+                .unwrap();
         let dispatcher = Dispatcher::start(Arc::clone(&deployments), 0, NonZeroUsize::new(2).unwrap()).unwrap();
         let dispatching = tokio::spawn(dispatcher.run(CancellationToken::new(), Duration::ZERO));
         let result = ended(backend, deployments).await;

@@ -13,3 +13,4 @@ mod harness;
 mod isolation;
 mod rooms;
 mod serving;
+mod webhooks;

@@ -1,6 +1,6 @@
 //! The main job: a function of every shape is deployed, and answers.
 
-use crate::harness::{Platform, below, guest, limited, module, repository, shown};
+use crate::harness::{Platform, arguments_of_up, below, dunlin, guest, limited, module, repository, shown};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -9,7 +9,11 @@ use serde_json::json;
 /// Every example deploys with its own manifest, all of them at once, and does what it is there to show.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_examples_deploy_and_answer() {
-    let platform = Platform::start();
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let mut command = std::process::Command::new(dunlin());
+    command.args(arguments_of_up(&data)).env("DUNLIN_SECRET_GITHUB_WEBHOOK", "a secret");
+    let platform = Platform::start_command(&data, &mut command);
     let mut deploy = platform.command(&["deploy", "functions"]);
     // Functions can call each other only where the manifest says the platform is.
     deploy.env("DUNLIN_FUNCTIONS", &platform.functions).current_dir(repository());

@@ -14,6 +14,8 @@ use crate::{
         problem::Problem,
         routes::{Found, Parameters},
         tls::{Tls, TlsConfig, TlsError},
+        webhook::Webhook,
+        whole::Room,
         workers::{Accepted, Workers},
     },
 };
@@ -135,8 +137,8 @@ pub trait Tables: Send + Sync {
     /// Called for every request: it waits for nothing.
     fn table(&self) -> Guard<Arc<Table>>;
 
-    /// Where requests are kept that are answered later. `None` where they can't be.
-    fn later(&self) -> Option<&Deployments> {
+    /// Where webhooks are kept, and requests that are answered later. `None` where they can't be.
+    fn deployments(&self) -> Option<&Deployments> {
         None
     }
 }
@@ -146,7 +148,7 @@ impl Tables for Deployments {
         self.table()
     }
 
-    fn later(&self) -> Option<&Deployments> {
+    fn deployments(&self) -> Option<&Deployments> {
         Some(self)
     }
 }
@@ -242,6 +244,7 @@ pub(super) struct Plane {
     tables: Arc<dyn Tables>,
     logs: Arc<dyn LogSink>,
     pub(super) timeouts: Timeouts,
+    room: Arc<Room>,
     /// HTTP/1.1, or HTTP/2 by its preface.
     pub(super) any: auto::Builder<TokioExecutor>,
     pub(super) http1: auto::Builder<TokioExecutor>,
@@ -270,6 +273,7 @@ impl Plane {
             tables,
             logs,
             timeouts,
+            room: Arc::default(),
             http1: server.clone().http1_only(),
             http2: server.clone().http2_only(),
             any: server,
@@ -291,7 +295,7 @@ pub(super) struct Requests {
 
 /// Whom a request is for.
 enum Target {
-    Function(Arc<ActiveFunction>, Parameters),
+    Function(Arc<ActiveFunction>, Parameters, Option<Arc<Webhook>>),
     /// It asks for the answer of an earlier one.
     Answer,
 }
@@ -312,8 +316,11 @@ impl Requests {
         let id = InvocationId::new();
         let mut response = match self.locate(&mut request) {
             Ok(Target::Answer) => later::status(&*self.plane.tables, &request, id).await,
-            Ok(Target::Function(function, parameters)) => {
-                let limit = function.version.manifest.limits.request_body.bytes();
+            Ok(Target::Function(function, parameters, webhook)) => {
+                let limit = match &webhook {
+                    Some(webhook) => webhook.body_limit(&function),
+                    None => function.version.manifest.limits.request_body.bytes(),
+                };
                 let refused = request.body().size_hint().lower() > limit;
                 let close = http1 && refused;
                 let (head, body) = request.into_parts();
@@ -327,9 +334,19 @@ impl Requests {
                     slow: body.slow.clone(),
                 };
                 let request = Request::from_parts(head, body);
-                let mut response = match self.plane.tables.later().filter(|_| later::is_wanted(request.headers())) {
-                    None => call::answer(&function, request, context).await,
-                    Some(deployments) => later::accept(deployments, &function, request, context).await,
+                let mut response = match (webhook, self.plane.tables.deployments()) {
+                    (Some(webhook), Some(deployments)) => {
+                        webhook.answer(deployments, &function, request, context, &self.plane.room).await
+                    }
+                    (Some(_), None) => {
+                        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "no webhooks are taken here")
+                            .response(id)
+                            .map(Answer::Own)
+                    }
+                    (None, Some(deployments)) if later::is_wanted(request.headers()) => {
+                        later::accept(deployments, &function, request, context, &self.plane.room).await
+                    }
+                    (None, _) => call::answer(&function, request, context).await,
                 };
                 if close {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -364,19 +381,19 @@ impl Requests {
         if !is_plain(path.path()) {
             return Err(Refusal::bad("the path has a `.` or `..` segment, or characters a URL must encode"));
         }
-        if path.path().starts_with(requests::PATH) && self.plane.tables.later().is_some() {
+        if path.path().starts_with(requests::PATH) && self.plane.tables.deployments().is_some() {
             return Ok(Target::Answer);
         }
         let found = self.plane.tables.table().routes.find(Some(authority.host()), request.method(), path.path());
         match found {
-            Found::Function { function, parameters } => {
+            Found::Function { function, parameters, webhook } => {
                 let mut uri = http::uri::Parts::default();
                 uri.scheme = Some(self.scheme.clone());
                 uri.authority = Some(authority);
                 uri.path_and_query = Some(path);
                 // `*`, the one path that is no path, has no route.
                 *request.uri_mut() = Uri::from_parts(uri).expect("it has a scheme, an authority and a path");
-                Ok(Target::Function(function, parameters))
+                Ok(Target::Function(function, parameters, webhook))
             }
             Found::MethodNotAllowed { allow } => Err(Refusal {
                 allow: Some(allow),

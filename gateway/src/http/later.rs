@@ -16,13 +16,14 @@ use crate::{
         call::{self, Answer, CallContext},
         data::Tables,
         problem::Problem,
+        whole::{Room, Unread, read},
     },
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dunlin_events::{Failure, InvocationId, topics::LogError};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub(super) async fn accept<B>(
     function: &Arc<ActiveFunction>,
     request: Request<B>,
     context: CallContext,
+    room: &Arc<Room>,
 ) -> Response<Answer>
 where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
@@ -51,13 +53,16 @@ where
     head.headers.remove(PREFER);
     let marked = call::prepared(&mut head, &context);
     let limit = function.version.manifest.limits.request_body.bytes().min(MAX_BODY);
-    let kept = match read(body, limit).await {
-        Ok(body) => requests::accept(deployments.backend(), function.name(), id, &head, &body).await.map_err(problem),
+    let kept = match read(body, limit, room).await {
+        Ok((body, _held)) => {
+            requests::accept(deployments.backend(), function.name(), id, &head, &body).await.map_err(problem)
+        }
         Err(Unread::TooLarge) => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "request-too-large",
             format!("the request body is larger than is kept for later ({limit} bytes)"),
         )),
+        Err(Unread::NoRoom) => Err(problem(LogError::Busy(String::new()))),
         Err(Unread::Broken(failure)) => Err(Problem::from(&failure)),
     };
     let mut response = match kept {
@@ -87,33 +92,11 @@ fn problem(error: LogError) -> Problem {
     .later(1)
 }
 
-enum Unread {
-    TooLarge,
-    Broken(Failure),
-}
-
-async fn read<B: Body<Data = Bytes, Error = Failure> + Unpin>(mut body: B, limit: u64) -> Result<Bytes, Unread> {
-    if body.size_hint().lower() > limit {
-        return Err(Unread::TooLarge);
-    }
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(Unread::Broken)?;
-        if let Ok(data) = frame.into_data() {
-            if (bytes.len() + data.len()) as u64 > limit {
-                return Err(Unread::TooLarge);
-            }
-            bytes.extend_from_slice(&data);
-        }
-    }
-    Ok(bytes.freeze())
-}
-
 /// What has become of an earlier request.
 pub(super) async fn status<B>(tables: &dyn Tables, request: &Request<B>, id: InvocationId) -> Response<Answer> {
     let refused = |status, reason, text: &'static str| Problem::new(status, reason, text).response(id).map(Answer::Own);
     let path = request.uri().path();
-    let Some((deployments, address)) = tables.later().zip(path.strip_prefix(PATH)) else {
+    let Some((deployments, address)) = tables.deployments().zip(path.strip_prefix(PATH)) else {
         return refused(StatusCode::NOT_FOUND, "not-found", "there is no such request");
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -12,6 +12,8 @@ pub mod problem;
 pub mod routes;
 mod tls;
 mod trace;
+pub mod webhook;
+mod whole;
 mod workers;
 
 pub use tls::{TlsConfig, TlsError};

@@ -8,8 +8,14 @@
 //! Paths are a tree of segments of our own. matchit, the obvious crate, refuses `/{a}` beside `/{*rest}`, and two routes
 //! that differ in nothing but their methods need one node anyway.
 
-use crate::active::ActiveFunction;
-use dunlin_events::{FunctionName, manifest::HttpTrigger};
+use crate::{
+    active::ActiveFunction,
+    http::webhook::{self, Webhook},
+};
+use dunlin_events::{
+    FunctionName,
+    manifest::{HostPattern, RoutePath, Trigger},
+};
 use http::{HeaderName, HeaderValue, Method};
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -27,6 +33,8 @@ pub enum Found {
     Function {
         function: Arc<ActiveFunction>,
         parameters: Parameters,
+        /// What a call must pass first.
+        webhook: Option<Arc<Webhook>>,
     },
     /// The path is there, but not with this method.
     MethodNotAllowed {
@@ -45,11 +53,13 @@ pub type Parameters = Vec<(HeaderName, HeaderValue)>;
 pub struct Conflict {
     /// The one that came later in the order given.
     pub function: FunctionName,
-    /// Its place in `triggers`.
+    /// Its place in `triggers`, and what it is there: `http`, `webhook`.
     pub trigger: usize,
+    pub kind: &'static str,
     /// The one that came earlier: another function, or the same one with another trigger.
     pub other: FunctionName,
     pub other_trigger: usize,
+    pub other_kind: &'static str,
     /// The route, such as `GET api.example.com/invoices/{id}`.
     pub what: String,
 }
@@ -71,9 +81,20 @@ struct Route {
     method: Option<Method>,
     function: Arc<ActiveFunction>,
     trigger: usize,
+    webhook: Option<Arc<Webhook>>,
     /// The headers its parameters are given in. They belong to the route, not to the path: another method of the same
     /// path may name its parameters otherwise.
     parameters: Arc<[HeaderName]>,
+}
+
+/// A route as a manifest has it.
+struct Entry<'a> {
+    trigger: usize,
+    host: Option<&'a HostPattern>,
+    path: &'a RoutePath,
+    /// None for any.
+    methods: Vec<Method>,
+    webhook: Option<Arc<Webhook>>,
 }
 
 impl Routes {
@@ -85,8 +106,23 @@ impl Routes {
         let mut routes = Self::default();
         let mut conflicts = Vec::new();
         for function in functions {
-            for (trigger, http) in function.version.manifest.http_triggers() {
-                routes.insert(&function, trigger, http, &mut conflicts);
+            let manifest = &function.version.manifest;
+            for (index, trigger) in manifest.triggers.iter().enumerate() {
+                let entry = match trigger {
+                    Trigger::Http(http) => {
+                        let methods = http.methods.iter().map(|method| standard(*method)).collect();
+                        Entry { trigger: index, host: http.host.as_ref(), path: &http.path, methods, webhook: None }
+                    }
+                    Trigger::Webhook(webhook) => Entry {
+                        trigger: index,
+                        host: webhook.host.as_ref(),
+                        path: &webhook.path,
+                        methods: webhook::methods(webhook.provider).to_vec(),
+                        webhook: Some(Arc::new(Webhook::new(manifest, index, webhook))),
+                    },
+                    Trigger::Schedule(_) | Trigger::Files(_) | Trigger::Database(_) | Trigger::Topic(_) => continue,
+                };
+                routes.insert(&function, entry, &mut conflicts);
             }
         }
         if conflicts.is_empty() { Ok(routes) } else { Err(conflicts) }
@@ -122,14 +158,9 @@ impl Routes {
         exact.into_iter().chain(wildcard).chain([&self.any])
     }
 
-    fn insert(
-        &mut self,
-        function: &Arc<ActiveFunction>,
-        trigger: usize,
-        http: &HttpTrigger,
-        conflicts: &mut Vec<Conflict>,
-    ) {
-        let mut node = match http.host.as_ref().map(|host| host.as_str()) {
+    fn insert(&mut self, function: &Arc<ActiveFunction>, entry: Entry<'_>, conflicts: &mut Vec<Conflict>) {
+        let Entry { trigger, host, path, methods, webhook } = entry;
+        let mut node = match host.map(HostPattern::as_str) {
             None => &mut self.any,
             Some(host) => match host.strip_prefix("*.") {
                 Some(domain) => self.wildcard.entry(domain.into()).or_default(),
@@ -137,7 +168,7 @@ impl Routes {
             },
         };
         let mut rest = false;
-        for segment in http.path.as_str()[1..].split('/') {
+        for segment in path.as_str()[1..].split('/') {
             if segment.starts_with("{*") {
                 rest = true; // always the last one
             } else if segment.starts_with('{') {
@@ -147,8 +178,7 @@ impl Routes {
             }
         }
         let routes = if rest { &mut node.rest } else { &mut node.here };
-        let parameters: Arc<[HeaderName]> = http
-            .path
+        let parameters: Arc<[HeaderName]> = path
             .parameters()
             .iter()
             .map(|name| {
@@ -156,7 +186,7 @@ impl Routes {
                 HeaderName::from_bytes(name.as_bytes()).expect("letters, digits and `_` make a header name")
             })
             .collect();
-        let mut methods: Vec<_> = http.methods.iter().map(|method| Some(standard(*method))).collect();
+        let mut methods: Vec<_> = methods.into_iter().map(Some).collect();
         if methods.is_empty() {
             methods.push(None);
         }
@@ -165,20 +195,23 @@ impl Routes {
                 if Arc::ptr_eq(&known.function, function) && known.trigger == trigger {
                     continue; // the method is written twice
                 }
-                let host = http.host.as_ref().map_or("", |host| host.as_str());
+                let host = host.map_or("", HostPattern::as_str);
                 let method = method.as_ref().map_or("any method", Method::as_str);
                 conflicts.push(Conflict {
                     function: function.name().clone(),
                     trigger,
+                    kind: function.version.manifest.triggers[trigger].kind(),
                     other: known.function.name().clone(),
                     other_trigger: known.trigger,
-                    what: format!("{method} {host}{}", http.path),
+                    other_kind: known.function.version.manifest.triggers[known.trigger].kind(),
+                    what: format!("{method} {host}{path}"),
                 });
             } else {
                 routes.push(Route {
                     method,
                     function: Arc::clone(function),
                     trigger,
+                    webhook: webhook.clone(),
                     parameters: Arc::clone(&parameters),
                 });
             }
@@ -230,6 +263,7 @@ fn choose(routes: &[Route], method: &Method, captured: &[&str]) -> Found {
     match route {
         Some(route) => Found::Function {
             function: Arc::clone(&route.function),
+            webhook: route.webhook.clone(),
             parameters: route
                 .parameters
                 .iter()
@@ -327,7 +361,7 @@ mod tests {
         match routes.find(host, &method.parse().unwrap(), &format!("/{path}")) {
             Found::NotFound => "nothing".into(),
             Found::MethodNotAllowed { allow } => format!("only {}", allow.to_str().unwrap()),
-            Found::Function { function, parameters } => {
+            Found::Function { function, parameters, .. } => {
                 let mut text = function.name().to_string();
                 for (name, value) in parameters {
                     let name = name.as_str().strip_prefix("dunlin-param-").unwrap();

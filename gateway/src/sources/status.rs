@@ -61,6 +61,14 @@ impl Status {
         now.error = Some(error);
     }
 
+    /// What was wrong with a single thing is so no longer.
+    pub(crate) fn recovered(&self) {
+        let mut now = self.lock();
+        if now.state != TriggerState::Failing {
+            now.error = None;
+        }
+    }
+
     pub(crate) fn ended(&self) {
         self.lock().become_state(TriggerState::Ended);
     }

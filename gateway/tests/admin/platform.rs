@@ -166,7 +166,8 @@ impl Platform {
         let guests = Arc::new(Guests::default());
         let logs = LogBuffer::new(ByteSize::mib(16));
         let (backend, uploads) = (Backend::of(store), folder.path().join("uploads"));
-        let deployments = Deployments::open(backend, Arc::clone(&guests) as _, sources, logs, uploads).await.unwrap();
+        let deployments =
+            Deployments::open(backend, Arc::clone(&guests) as _, sources, Arc::new(()), logs, uploads).await.unwrap();
         let config = AdminConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: token.map(|token| dunlin_events::secrets::SecretValue::new(token.into())),
