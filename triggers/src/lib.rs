@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod files;
 #[cfg(test)]
 mod testing;
 
@@ -14,6 +15,7 @@ use dunlin_events::{
     secrets::Secrets,
     source::{Source, Sources},
 };
+use files::Files;
 use std::sync::Arc;
 
 /// Every source there is.
@@ -30,7 +32,8 @@ impl Upstreams {
     /// What of one trigger can't be. Pointers are into the trigger.
     async fn check(&self, trigger: &Trigger) -> Vec<Problem> {
         match trigger {
-            Trigger::Schedule(_) | Trigger::Files(_) | Trigger::Database(_) => Vec::new(),
+            Trigger::Files(files) => Files::check(files).await,
+            Trigger::Schedule(_) | Trigger::Database(_) => Vec::new(),
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => Vec::new(),
         }
     }
@@ -52,7 +55,8 @@ impl Sources for Upstreams {
 
     fn open(&self, _function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
         match trigger {
-            Trigger::Schedule(_) | Trigger::Files(_) | Trigger::Database(_) => None,
+            Trigger::Files(files) => Some(Box::new(Files::new(files))),
+            Trigger::Schedule(_) | Trigger::Database(_) => None,
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => None,
         }
     }
