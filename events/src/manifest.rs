@@ -725,9 +725,7 @@ impl Manifest {
                 ..problem
             }));
             if let Trigger::Files(files) = trigger {
-                let same = |other: &Trigger| {
-                    matches!(other, Trigger::Files(other) if other.path == files.path && other.topic == files.topic)
-                };
+                let same = |other: &Trigger| matches!(other, Trigger::Files(other) if other.path == files.path && other.topic == files.topic);
                 if let Some(other) = self.triggers[..index].iter().position(same) {
                     let message = format!("trigger {other} has the files of `{}` already", files.path);
                     problems.push(

@@ -20,6 +20,8 @@ mod memory;
 mod name;
 mod pending;
 mod records;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use self::{
@@ -288,9 +290,8 @@ impl<'a> Work<'a> {
             }
             let folder = Arc::clone(&self.folder);
             let gone = blocking(move || {
-                let gone = |path: &Option<PathBuf>| {
-                    path.as_deref().is_none_or(|path| matches!(folder.stamp(path), Ok(None)))
-                };
+                let gone =
+                    |path: &Option<PathBuf>| path.as_deref().is_none_or(|path| matches!(folder.stamp(path), Ok(None)));
                 Ok(look.into_iter().filter(|(_, path)| gone(path)).map(|(key, _)| (key, None)).collect::<Vec<_>>())
             })
             .await?;
@@ -358,7 +359,8 @@ impl<'a> Work<'a> {
     async fn settle(&mut self) -> Result<(), SourceError> {
         let now = Instant::now();
         let settle = self.trigger.settle;
-        let due: Vec<_> = self.settling.extract_if(|_, (_, since)| *since + settle <= now).map(|(_, (file, _))| file).collect();
+        let due: Vec<_> =
+            self.settling.extract_if(|_, (_, since)| *since + settle <= now).map(|(_, (file, _))| file).collect();
         for files in due.chunks(CHUNK) {
             let (folder, looked) = (Arc::clone(&self.folder), files.to_vec());
             let looks =

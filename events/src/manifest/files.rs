@@ -114,7 +114,8 @@ impl FilesTrigger {
         if self.inline > MOST_INLINE {
             let message = format!("`{}` is more of a file than an event can hold: {MOST_INLINE}", self.inline);
             problems.push(
-                Problem::new("/inline", message).help("leave it out: the function finds larger files in its own folder"),
+                Problem::new("/inline", message)
+                    .help("leave it out: the function finds larger files in its own folder"),
             );
         }
         if self.settle > LONGEST_SETTLE {
@@ -327,7 +328,9 @@ mod tests {
 
     #[test]
     fn what_can_not_be_is_told_with_its_place() {
-        for (bad, reason) in [("[a", "unclosed"), ("{a", "unclosed"), ("", "empty"), ("../x", "within"), ("/x", "within")] {
+        for (bad, reason) in
+            [("[a", "unclosed"), ("{a", "unclosed"), ("", "empty"), ("../x", "within"), ("/x", "within")]
+        {
             let error = bad.parse::<Glob>().unwrap_err().to_string();
             assert!(error.contains(reason), "{bad}: {error}");
         }

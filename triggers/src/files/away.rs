@@ -39,7 +39,10 @@ impl Drop for Leash {
 
 impl Leash {
     /// Does something on a thread that may block, unless it is dropped before that begins.
-    pub(super) async fn act<T: Send + 'static>(&self, act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    pub(super) async fn act<T: Send + 'static>(
+        &self,
+        act: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let dropped = Arc::clone(&self.0);
         let acted = tokio::task::spawn_blocking(move || {
             // Held while it acts, so that whoever drops the leash waits for the step it is at.

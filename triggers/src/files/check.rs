@@ -3,11 +3,7 @@
 use super::folder::{Folder, cannot};
 use dunlin_events::manifest::{FilesTrigger, Problem, Then};
 use rustix::fs::{Access, access};
-use std::{
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-    time::Duration,
-};
+use std::{os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 /// A network file system whose server is away answers after minutes, or never.
 const PATIENCE: Duration = Duration::from_secs(10);

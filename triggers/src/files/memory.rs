@@ -127,7 +127,11 @@ impl Keys {
     }
 
     /// The entries of these keys.
-    pub(super) async fn recall(&self, intake: &dyn Intake, keys: Vec<String>) -> Result<Vec<Option<Entry>>, SourceError> {
+    pub(super) async fn recall(
+        &self,
+        intake: &dyn Intake,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<Entry>>, SourceError> {
         let found = intake.recall(keys).await?;
         // What can't be read is of another version of the platform, and as good as not there.
         Ok(found.into_iter().map(|bytes| serde_json::from_slice(&bytes?).ok()).collect())

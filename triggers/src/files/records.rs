@@ -139,7 +139,10 @@ enum Format {
 
 /// One record as it was read.
 enum Next {
-    Record { kind: &'static str, data: Vec<u8> },
+    Record {
+        kind: &'static str,
+        data: Vec<u8>,
+    },
     Lost,
     /// Nothing that counts: an empty line.
     Nothing,

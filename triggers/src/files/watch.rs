@@ -71,11 +71,8 @@ impl Watch {
     /// Watches a folder within. One that has gone meanwhile is none.
     pub(super) fn add(&self, folder: &Path) -> notify::Result<()> {
         let path = if folder == Path::new("") { self.root.clone() } else { self.root.join(folder) };
-        let added = self
-            .watcher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .watch(&path, RecursiveMode::NonRecursive);
+        let added =
+            self.watcher.lock().unwrap_or_else(PoisonError::into_inner).watch(&path, RecursiveMode::NonRecursive);
         match added {
             Err(error) if folder != Path::new("") && is_gone(&error) => Ok(()),
             added => added,
@@ -195,10 +192,22 @@ impl Told {
 pub(super) fn tells(folder: &Path) -> bool {
     /// NFS, SMB, CIFS, SMB2, FUSE, 9P, Coda, AFS, Ceph, Lustre, NCP, OCFS2, GFS2: statfs(2), and the kernel's magic.h.
     const NETWORK: [u32; 13] = [
-        0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546, 0x0102_1997, 0x7375_7245, 0x5346_414f, 0x00c3_6400,
-        0x0bd0_0bd0, 0x564c, 0x7461_636f, 0x0116_1970,
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x0102_1997,
+        0x7375_7245,
+        0x5346_414f,
+        0x00c3_6400,
+        0x0bd0_0bd0,
+        0x564c,
+        0x7461_636f,
+        0x0116_1970,
     ];
-    rustix::fs::statfs(folder).map_or(true, |found| !NETWORK.iter().any(|kind| u64::from(*kind) == found.f_type as u64 & 0xffff_ffff))
+    rustix::fs::statfs(folder)
+        .map_or(true, |found| !NETWORK.iter().any(|kind| u64::from(*kind) == found.f_type as u64 & 0xffff_ffff))
 }
 
 #[cfg(not(target_os = "linux"))]
