@@ -123,26 +123,26 @@ impl Hints {
 
     fn tell(&self, root: &Path, settle: Duration, event: notify::Result<Event>) {
         let mut told = self.told();
+        let mut news = false;
         match event {
-            Ok(event) if event.need_rescan() => told.all = true,
-            Ok(event) => {
+            Ok(event) if !event.need_rescan() => {
                 for path in event.paths {
                     match path.strip_prefix(root) {
                         // The folder itself: it may be another now.
                         Ok(path) if path == Path::new("") => told.all |= concerns_folder(&event.kind),
-                        Ok(path) => told.note(path, settle, &event.kind),
+                        Ok(path) => news |= told.note(path, settle, &event.kind),
                         Err(_) => told.all = true,
                     }
                 }
             }
-            Err(_) => told.all = true,
+            Ok(_) | Err(_) => told.all = true,
         }
         if told.complete.len() + told.made.len() > MOST {
             told.complete.clear();
             told.made.clear();
             told.all = true;
         }
-        if told.all || !told.complete.is_empty() || !told.made.is_empty() {
+        if news || told.all {
             self.news.notify_one();
         }
     }
@@ -154,36 +154,41 @@ fn concerns_folder(kind: &EventKind) -> bool {
 }
 
 impl Told {
-    fn note(&mut self, path: &Path, settle: Duration, kind: &EventKind) {
+    /// Takes a hint in, and says whether it leads anywhere. A file that is being written has many that don't.
+    fn note(&mut self, path: &Path, settle: Duration, kind: &EventKind) -> bool {
         let settling = || Made::Settling(Instant::now() + settle);
         match kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Create(CreateKind::Folder) => {
-                self.made.remove(path);
-                self.complete.insert(path.to_owned());
+                self.complete(path)
             }
-            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) if CLOSES => {
-                self.made.remove(path);
-                self.complete.insert(path.to_owned());
-            }
+            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) if CLOSES => self.complete(path),
             // Whoever makes a file opens it at once, unless it is a link to one that was there.
             EventKind::Access(AccessKind::Open(_)) => {
                 if let Some(made) = self.made.get_mut(path) {
                     *made = Made::Opened;
                 }
+                false
             }
-            EventKind::Access(_) => {
-                if let Some(made) = self.made.get_mut(path) {
-                    *made = settling();
-                }
-            }
+            EventKind::Access(_) => self.made.get_mut(path).map(|made| *made = settling()).is_some(),
             // It is closed after that, or was never opened by this name.
-            EventKind::Modify(ModifyKind::Data(_)) if CLOSES => {}
+            EventKind::Modify(ModifyKind::Data(_)) if CLOSES => false,
             _ => match self.made.get_mut(path) {
-                Some(Made::Opened) => {}
-                Some(made) => *made = settling(),
-                None => drop(self.made.insert(path.to_owned(), settling())),
+                Some(Made::Opened) => false,
+                Some(made) => {
+                    *made = settling();
+                    true
+                }
+                None => {
+                    self.made.insert(path.to_owned(), settling());
+                    true
+                }
             },
         }
+    }
+
+    fn complete(&mut self, path: &Path) -> bool {
+        self.made.remove(path);
+        self.complete.insert(path.to_owned())
     }
 }
 
