@@ -11,7 +11,7 @@ mod schedule;
 mod webhook;
 
 pub use database::DatabaseTrigger;
-pub use files::{FilesTrigger, Then};
+pub use files::{FilesTrigger, Glob, InvalidGlob, Lines, Selection, Then};
 pub use schedule::{
     CronExpression, Interval, InvalidCron, Missed, Overlap, ScheduleName, ScheduleTime, ScheduleTrigger, TimeZoneName,
 };
@@ -728,6 +728,16 @@ impl Manifest {
                 pointer: format!("/triggers/{index}/{}{}", trigger.kind(), problem.pointer),
                 ..problem
             }));
+            if let Trigger::Files(files) = trigger {
+                let same = |other: &Trigger| matches!(other, Trigger::Files(other) if other.path == files.path && other.topic == files.topic);
+                if let Some(other) = self.triggers[..index].iter().position(same) {
+                    let message = format!("trigger {other} has the files of `{}` already", files.path);
+                    problems.push(
+                        Problem::new(format!("/triggers/{index}/files/path"), message)
+                            .help("join the two: `include` takes several patterns; or give one a `topic` of its own"),
+                    );
+                }
+            }
             let Trigger::Topic(topic) = trigger else { continue };
             let mut before = self.topic_triggers().take_while(|(other, _)| *other < index);
             if let Some((other, _)) = before.find(|(_, other)| topic.name.overlaps(&other.name)) {

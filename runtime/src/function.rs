@@ -19,9 +19,9 @@ use crate::{
 };
 use arc_swap::ArcSwapOption;
 use dunlin_events::{
-    Body, BoxFuture, Failure, Function, Invocation, Shape, Version,
+    Body, BoxFuture, Failure, Function, Invocation, Manifest, Shape, Version,
     allow::Destinations,
-    manifest::{Limits, Reuse},
+    manifest::{Limits, Reuse, Trigger},
     runtime::{Feed, Load},
     secrets::SecretValue,
 };
@@ -198,6 +198,7 @@ impl WasmFunction {
                 memory: policy.limits.memory.bytes(),
                 client,
                 rights: Arc::new(rights),
+                folders: folders(&self.version.manifest),
             },
             policy,
             shape: self.version.component.shape,
@@ -220,6 +221,7 @@ impl WasmFunction {
         let deadline = Instant::now() + limits.time;
         let permit = self.place(deadline).await?;
         let loaded = self.load().await?;
+        loaded.surroundings.ready().await?;
         let (fate, answer) = Fate::new(invocation.id);
         let abandon = Abandon(Some(&*fate));
         let (request, effects) = (guest_request(request, &fate, limit), invocation.effects);
@@ -238,6 +240,7 @@ impl WasmFunction {
         let places = Arc::clone(&self.places);
         let permit = places.acquire_owned().await.map_err(|error| Failure::Start(error.to_string()))?;
         let loaded = self.load().await?;
+        loaded.surroundings.ready().await?;
         let tenancy = self.shared.tenancy(None).await?;
         let shift = Shift::new(invocation.id, Arc::clone(&feed));
         let abandon = Abandon(Some(&*shift));
@@ -249,6 +252,19 @@ impl WasmFunction {
         abandon.defuse();
         Ok(())
     }
+}
+
+/// The folders of a function's files triggers, each once.
+fn folders(manifest: &Manifest) -> Vec<String> {
+    let mut folders: Vec<String> = Vec::new();
+    for trigger in &manifest.triggers {
+        if let Trigger::Files(files) = trigger
+            && !folders.contains(&files.path)
+        {
+            folders.push(files.path.clone());
+        }
+    }
+    folders
 }
 
 /// The platform is shutting down, or something in it panicked.

@@ -2,7 +2,7 @@
 //! on it.
 //!
 //! Everything of WASI 0.2 and 0.3 links, so that standard components run unmodified, but nothing is behind it that the
-//! manifest doesn't allow: no directory is preopened, no socket address is permitted, no name is resolved, the
+//! manifest doesn't allow: no directory is preopened but those of its files triggers, to read, no socket address is permitted, no name is resolved, the
 //! environment holds what `allow` lists, `wasi:http` asks [`Outgoing`] about every call, and state and topics ask
 //! [`Access`].
 
@@ -13,12 +13,13 @@ use crate::{
     outgoing::{Client, Outgoing},
     output::Output,
 };
+use dunlin_events::Failure;
 use std::sync::{Arc, atomic::AtomicBool};
 use wasmtime::{
     Engine, Store,
     component::{HasSelf, Linker, ResourceTable},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, cli::StdinStream, cli::StdoutStream};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, cli::StdinStream, cli::StdoutStream};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Handles a guest may hold at once; each costs the host some memory the guest isn't charged for.
@@ -49,6 +50,20 @@ pub(crate) struct Surroundings {
     pub(crate) memory: u64,
     pub(crate) client: Option<Arc<Client>>,
     pub(crate) rights: Arc<Rights>,
+    /// The folders of its files triggers. It finds them where they are, and can read them.
+    pub(crate) folders: Vec<String>,
+}
+
+impl Surroundings {
+    /// Says which of the folders isn't there. It is the platform's trouble, and no reason to give an event up.
+    pub(crate) async fn ready(&self) -> Result<(), Failure> {
+        for folder in &self.folders {
+            // Not on this thread: a network file system may take its time.
+            let found = tokio::fs::read_dir(folder).await;
+            found.map_err(|error| Failure::Start(format!("its folder `{folder}` can't be read: {error}")))?;
+        }
+        Ok(())
+    }
 }
 
 /// What is special to a command: its program name, its input and its output.
@@ -97,6 +112,10 @@ impl Host {
         wasi.stderr(output.stderr()).envs(&surroundings.configuration).allow_tcp(false).allow_udp(false);
         if let Some(sink) = surroundings.sink {
             wasi.env("K_SINK", sink);
+        }
+        for folder in &surroundings.folders {
+            // One that has gone since it was asked for is missed when it is used.
+            let _ = wasi.preopened_dir(folder, folder, FsPerms::ReadOnly);
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);

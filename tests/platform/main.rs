@@ -9,6 +9,7 @@ mod capabilities;
 mod cli;
 mod deploys;
 mod events;
+mod files;
 mod harness;
 mod isolation;
 mod rooms;

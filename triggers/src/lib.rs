@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod files;
 mod schedule;
 #[cfg(test)]
 mod testing;
@@ -17,6 +18,7 @@ use dunlin_events::{
     secrets::Secrets,
     source::{Source, Sources},
 };
+use files::Files;
 use std::{sync::Arc, time::SystemTime};
 
 /// Every source there is.
@@ -34,7 +36,8 @@ impl Upstreams {
     async fn check(&self, trigger: &Trigger) -> Vec<Problem> {
         match trigger {
             Trigger::Schedule(schedule) => schedule::check(schedule, SystemTime::now()),
-            Trigger::Files(_) | Trigger::Database(_) => Vec::new(),
+            Trigger::Files(files) => Files::check(files).await,
+            Trigger::Database(_) => Vec::new(),
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => Vec::new(),
         }
     }
@@ -57,7 +60,8 @@ impl Sources for Upstreams {
     fn open(&self, function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
         match trigger {
             Trigger::Schedule(schedule) => Some(Box::new(schedule::Schedule::new(function, schedule))),
-            Trigger::Files(_) | Trigger::Database(_) => None,
+            Trigger::Files(files) => Some(Box::new(Files::new(files))),
+            Trigger::Database(_) => None,
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => None,
         }
     }

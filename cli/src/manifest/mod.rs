@@ -24,8 +24,11 @@ pub(crate) use self::{
 use self::{diagnostic::Diagnostic, find::find, tree::Node};
 use crate::report::Failure;
 use anyhow::Context as _;
-use dunlin_events::{Manifest, manifest::Problem};
-use std::path::{Path, PathBuf};
+use dunlin_events::{
+    Manifest,
+    manifest::{Problem, Trigger},
+};
+use std::path::{Component, Path, PathBuf};
 
 /// Far more than any manifest has.
 const MOST_BYTES: u64 = 1 << 20;
@@ -87,10 +90,26 @@ impl ManifestFile {
             }
         };
         match read(&text, environment) {
-            Ok((manifest, root)) => Ok(Self { path, manifest, text, root }),
+            Ok((manifest, root)) => {
+                let mut file = Self { path, manifest, text, root };
+                file.anchor();
+                Ok(file)
+            }
             Err(mut diagnostics) => {
                 diagnostics.sort_by_key(|found| found.span.start);
                 Err(FileProblems { path, text, diagnostics })
+            }
+        }
+    }
+
+    /// Makes the folders of files triggers absolute: what they are relative to is known here only.
+    fn anchor(&mut self) {
+        let folder = self.folder().canonicalize().or_else(|_| std::path::absolute(self.folder()));
+        let folder = folder.unwrap_or_else(|_| self.folder().to_owned());
+        for trigger in &mut self.manifest.triggers {
+            if let Trigger::Files(files) = trigger {
+                let path = plain(&folder.join(&files.path));
+                files.path = path.to_str().map_or_else(|| files.path.clone(), ToOwned::to_owned);
             }
         }
     }
@@ -113,6 +132,19 @@ impl ManifestFile {
     pub(crate) fn component(&self) -> PathBuf {
         self.folder().join(&self.manifest.component)
     }
+}
+
+/// A path without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn load(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -59,6 +59,7 @@ impl Guest for Misbehave {
                 answer.json(&fetch::many(url, query.number("n", 10_000), query.number("at_once", 1), timeout));
             }
             "files" => answer.json(&files()),
+            "folder" => answer.json(&folder(query.get("path").unwrap_or("/"))),
             "sockets" => answer.json(&sockets(query.get("address").unwrap_or("127.0.0.1:80"))),
 
             "ignore-body" => answer.text("ignored\n"),
@@ -263,6 +264,23 @@ fn files() -> Value {
         "read": outcome(fs::read_to_string("/etc/passwd")),
         "write": outcome(fs::write("/tmp/misbehave", b"x")),
         "list": outcome(fs::read_dir("/").map(|entries| entries.count())),
+    })
+}
+
+/// What can be done in a folder it was given, in which there is a file `a`, and a link `link` to one that is outside.
+fn folder(path: &str) -> Value {
+    let at = |name: &str| format!("{path}/{name}");
+    json!({
+        "read": outcome(fs::read_to_string(at("a"))),
+        "list": outcome(fs::read_dir(path).map(|entries| entries.count())),
+        "link": outcome(fs::read_to_string(at("link"))),
+        "above": outcome(fs::read_to_string(at("../outside"))),
+        "overwrite": outcome(fs::write(at("a"), b"x")),
+        "append": outcome(fs::OpenOptions::new().append(true).open(at("a"))),
+        "create": outcome(fs::write(at("b"), b"x")),
+        "rename": outcome(fs::rename(at("a"), at("b"))),
+        "remove": outcome(fs::remove_file(at("a"))),
+        "folder": outcome(fs::create_dir(at("c"))),
     })
 }
 
