@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod database;
+mod postgres;
 #[cfg(test)]
 mod testing;
 
@@ -18,19 +20,20 @@ use std::sync::Arc;
 
 /// Every source there is.
 pub struct Upstreams {
-    _secrets: Arc<dyn Secrets>,
+    secrets: Arc<dyn Secrets>,
 }
 
 impl Upstreams {
     /// Sources that find passwords among these secrets.
     pub fn new(secrets: Arc<dyn Secrets>) -> Self {
-        Self { _secrets: secrets }
+        Self { secrets }
     }
 
     /// What of one trigger can't be. Pointers are into the trigger.
-    async fn check(&self, trigger: &Trigger) -> Vec<Problem> {
+    async fn check(&self, function: &FunctionName, trigger: &Trigger) -> Vec<Problem> {
         match trigger {
-            Trigger::Schedule(_) | Trigger::Files(_) | Trigger::Database(_) => Vec::new(),
+            Trigger::Schedule(_) | Trigger::Files(_) => Vec::new(),
+            Trigger::Database(database) => database::check(function, database, Arc::clone(&self.secrets)).await,
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => Vec::new(),
         }
     }
@@ -41,7 +44,7 @@ impl Sources for Upstreams {
         Box::pin(async move {
             let mut problems = Vec::new();
             for (index, trigger) in manifest.triggers.iter().enumerate() {
-                problems.extend(self.check(trigger).await.into_iter().map(|problem| Problem {
+                problems.extend(self.check(&manifest.name, trigger).await.into_iter().map(|problem| Problem {
                     pointer: format!("/triggers/{index}/{}{}", trigger.kind(), problem.pointer),
                     ..problem
                 }));
@@ -50,9 +53,10 @@ impl Sources for Upstreams {
         })
     }
 
-    fn open(&self, _function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
+    fn open(&self, function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
         match trigger {
-            Trigger::Schedule(_) | Trigger::Files(_) | Trigger::Database(_) => None,
+            Trigger::Schedule(_) | Trigger::Files(_) => None,
+            Trigger::Database(database) => database::open(function, database, Arc::clone(&self.secrets)),
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => None,
         }
     }
