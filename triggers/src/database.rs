@@ -145,7 +145,7 @@ impl Change {
     }
 
     /// What runs one after another: the changes of one row; all of a table that has no key.
-    fn partition_key(&self) -> String {
+    pub(crate) fn partition_key(&self) -> String {
         let Some(Row(key)) = &self.key else { return self.table.to_string() };
         let values: Vec<_> = key.iter().map(|(_, value)| text(value)).collect();
         let values = if let [one] = &*values { one.clone() } else { serde_json::Value::from(values).to_string() };
@@ -266,7 +266,8 @@ pub(crate) fn outbox_event(outbox: &Outbox, row: &Row, place: &str, moment: &Mom
         Some(value) => {
             // JSON may be kept in a column of text.
             let inner = text(value);
-            let structured = inner.starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(&inner).is_ok();
+            let structured =
+                inner.starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(&inner).is_ok();
             let (kind, data) = match value.starts_with('"') {
                 true if structured => ("application/json", inner),
                 true => ("text/plain", inner),
@@ -306,9 +307,10 @@ pub(crate) fn due<'a>(
     restarted: bool,
 ) -> Vec<std::borrow::Cow<'a, DatabaseTable>> {
     use std::borrow::Cow;
-    let outbox = trigger.outbox.iter().map(|outbox| {
-        Cow::Owned(DatabaseTable { name: outbox.table.clone(), columns: Vec::new(), filter: None })
-    });
+    let outbox = trigger
+        .outbox
+        .iter()
+        .map(|outbox| Cow::Owned(DatabaseTable { name: outbox.table.clone(), columns: Vec::new(), filter: None }));
     let all = trigger.tables.iter().map(Cow::Borrowed).chain(outbox);
     match trigger.snapshot {
         Snapshot::Never => Vec::new(),

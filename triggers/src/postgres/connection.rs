@@ -59,7 +59,7 @@ pub(super) struct ServerError {
 pub(super) enum ConnectionError {
     #[error("`{0}` can't be reached: {1}")]
     Unreachable(String, io::Error),
-    #[error("`{0}` did not answer in {} seconds", OPENING.as_secs())]
+    #[error("`{0}` did not answer in 10 seconds")]
     TimedOut(String),
     #[error("{0}")]
     Tls(#[from] tls::TlsError),
@@ -260,7 +260,9 @@ impl Connection {
                     failed = failed.or(Some(error));
                     continue;
                 }
-                message => message?,
+                // It may also close the connection after it has told why.
+                Err(broken) => return Err(failed.map_or(broken, ConnectionError::from)),
+                Ok(message) => message,
             };
             match message.tag {
                 b'D' => return Ok(Some(row(&mut message.body)?)),
@@ -492,9 +494,7 @@ pub(super) fn explained(error: &ConnectionError, url: &DatabaseUrl, secret: Opti
             ConnectionError::NoPassword => {
                 told.help(format!("name the secret that has the password of `{user}`: `password: DB_PASSWORD`"))
             }
-            ConnectionError::Authentication(_) => {
-                told.help("let `pg_hba.conf` ask this user for `scram-sha-256`")
-            }
+            ConnectionError::Authentication(_) => told.help("let `pg_hba.conf` ask this user for `scram-sha-256`"),
             ConnectionError::Tls(tls) => match tls.help() {
                 Some(help) => told.help(help),
                 None => told,

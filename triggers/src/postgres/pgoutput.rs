@@ -21,10 +21,22 @@ pub(super) enum Message {
     },
     /// What a table is like, before its first change and whenever it has changed.
     Relation(Relation),
-    Insert { relation: u32, new: Tuple },
-    Update { relation: u32, old: Option<Old>, new: Tuple },
-    Delete { relation: u32, old: Old },
-    Truncate { relations: Vec<u32> },
+    Insert {
+        relation: u32,
+        new: Tuple,
+    },
+    Update {
+        relation: u32,
+        old: Option<Old>,
+        new: Tuple,
+    },
+    Delete {
+        relation: u32,
+        old: Old,
+    },
+    Truncate {
+        relations: Vec<u32>,
+    },
     /// Types, origins and messages: nothing that is made an event.
     Other,
 }

@@ -83,7 +83,8 @@ fn roots(url: &DatabaseUrl) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     match &url.sslrootcert {
         Some(path) => {
-            let unreadable = |reason: &dyn std::fmt::Display| TlsError::Roots { path: path.clone(), reason: reason.to_string() };
+            let unreadable =
+                |reason: &dyn std::fmt::Display| TlsError::Roots { path: path.clone(), reason: reason.to_string() };
             let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
             for certificate in certificates {
                 roots.add(certificate.map_err(|error| unreadable(&error))?).map_err(|error| unreadable(&error))?;

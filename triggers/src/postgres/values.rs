@@ -21,7 +21,10 @@ pub(super) enum Kind {
     TimestampWithZone,
     /// Any type whose text is a string.
     Text,
-    Array { of: Arc<Kind>, delimiter: u8 },
+    Array {
+        of: Arc<Kind>,
+        delimiter: u8,
+    },
     Range(Arc<Kind>),
     Multirange(Arc<Kind>),
     Composite(Arc<[(String, Kind)]>),
@@ -39,7 +42,9 @@ impl Kind {
             1114 => Self::Timestamp,
             1184 => Self::TimestampWithZone,
             // char, name, text, xml, bpchar, varchar, money, numeric, date, time, timetz, interval, uuid, inet, cidr, macaddr
-            18 | 19 | 25 | 142 | 1042 | 1043 | 790 | 1700 | 1082 | 1083 | 1266 | 1186 | 2950 | 869 | 650 | 829 => Self::Text,
+            18 | 19 | 25 | 142 | 1042 | 1043 | 790 | 1700 | 1082 | 1083 | 1266 | 1186 | 2950 | 869 | 650 | 829 => {
+                Self::Text
+            }
             _ => return None,
         })
     }
@@ -284,7 +289,10 @@ mod tests {
     fn check(kind: &Kind, text: &str, expected: serde_json::Value) {
         let mut json = String::new();
         kind.write(text, &mut json);
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap_or_else(|e| panic!("{e}: {json}")), expected);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&json).unwrap_or_else(|e| panic!("{e}: {json}")),
+            expected
+        );
     }
 
     #[test]
