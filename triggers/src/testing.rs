@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Event, FunctionName,
-    consumers::{Commit, ConsumerName, Consumers as _, Fate, Settlement, Start, Taken},
+    consumers::{Commit, ConsumerName, Consumers, Fate, Settlement, Start, Taken},
     source::{Intake, Report, SourceError},
     state::{Bucket, Key, StateStore as _},
     topics::{Appended, EventLog as _, Offset, TopicName},
@@ -33,7 +33,12 @@ impl TestIntake {
 
     /// All events taken, in order.
     pub(crate) async fn events(&self) -> Vec<Event> {
-        let page = self.store.read(&self.consumer.topic, 0, 1_000_000, usize::MAX).await.unwrap();
+        self.events_of(self.consumer.topic.as_str()).await
+    }
+
+    /// All events that went to a topic, in order.
+    pub(crate) async fn events_of(&self, topic: &str) -> Vec<Event> {
+        let page = self.store.read(&topic.parse().unwrap(), 0, 1_000_000, usize::MAX).await.unwrap();
         page.events.into_iter().map(|stored| stored.event).collect()
     }
 

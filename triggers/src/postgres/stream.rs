@@ -360,7 +360,13 @@ impl Postgres {
         index: u64,
     ) -> Result<Addressed, SourceError> {
         if let (Some(outbox), Some(row)) = (&self.trigger.outbox, &change.after) {
-            match outbox_event(outbox, row, &self.place, moment) {
+            let made = outbox_event(outbox, row, &self.place, moment).and_then(|(topic, event)| match topic {
+                Some(topic) if !intake.may_publish(&topic) => {
+                    Err(format!("its topic `{topic}` is not in the manifest's `publish` or `allow.publish`"))
+                }
+                topic => Ok((topic, event)),
+            });
+            match made {
                 Ok(event) => return Ok(event),
                 // It is not passed over, and holds nothing up: the function gets it as what it is.
                 Err(reason) => intake.report(Report::Warning(format!(
