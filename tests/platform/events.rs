@@ -39,7 +39,7 @@ impl Platform {
     }
 
     /// Everything a topic holds, oldest first.
-    async fn events(&self, topic: &str) -> Vec<Value> {
+    pub(crate) async fn events(&self, topic: &str) -> Vec<Value> {
         let (mut events, mut from) = (Vec::new(), 0);
         loop {
             let path = format!("/api/topics/{topic}/events?from={from}&limit=10000");
@@ -54,7 +54,7 @@ impl Platform {
     }
 
     /// Waits until a topic holds so many events, and answers with them.
-    async fn events_once(&self, topic: &str, count: usize) -> Vec<Value> {
+    pub(crate) async fn events_once(&self, topic: &str, count: usize) -> Vec<Value> {
         let start = Instant::now();
         loop {
             let events = self.events(topic).await;

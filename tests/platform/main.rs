@@ -11,5 +11,6 @@ mod deploys;
 mod events;
 mod harness;
 mod isolation;
+mod postgres;
 mod rooms;
 mod serving;
