@@ -23,6 +23,7 @@ look() {
   need nodejs       'node --version'
   need npm          'npm --version'
   need python3      'python3 --version'
+  need postgresql-15 'test -x /usr/lib/postgresql/15/bin/postgres || postgres --version'
   need python3-venv "python3 -c 'import ensurepip, venv'"
 }
 

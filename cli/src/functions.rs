@@ -134,7 +134,7 @@ pub(crate) fn described(trigger: &Trigger) -> String {
         }
         Trigger::Schedule(schedule) => schedule.to_string(),
         Trigger::Files(files) => files.path.clone(),
-        Trigger::Database(database) => database.tables.join(","),
+        Trigger::Database(database) => database.table_names().map(ToString::to_string).collect::<Vec<_>>().join(","),
         Trigger::Topic(topic) => topic.name.to_string(),
     }
 }

@@ -126,6 +126,8 @@ pub struct Taken {
     pub consumer: ConsumerName,
     /// Events to append, in order.
     pub events: Vec<Event>,
+    /// Events to append to other topics, in order.
+    pub others: Vec<(TopicName, Event)>,
     /// What was known of the state. It must be so still.
     pub reads: Vec<(Key, Revision)>,
     /// What it leaves there; `None` deletes. Each key once.

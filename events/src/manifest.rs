@@ -10,7 +10,10 @@ mod files;
 mod schedule;
 mod webhook;
 
-pub use database::DatabaseTrigger;
+pub use database::{
+    DatabaseKind, DatabaseTable, DatabaseTrigger, DatabaseUrl, Deliver, Lost, Operation, Outbox, SlotName, Snapshot,
+    SslMode, TableName,
+};
 pub use files::{FilesTrigger, Glob, InvalidGlob, Lines, Selection, Then};
 pub use schedule::{
     CronExpression, Interval, InvalidCron, Missed, Overlap, ScheduleName, ScheduleTime, ScheduleTrigger, TimeZoneName,

@@ -92,7 +92,21 @@ pub trait Intake: Send + Sync {
         &self,
         events: Vec<Event>,
         remember: Vec<(String, Option<Bytes>)>,
+    ) -> BoxFuture<'_, Result<Vec<Appended>, SourceError>> {
+        self.take_with(events, Vec::new(), remember)
+    }
+
+    /// [`Self::take`], together with events that go to other topics, which are made where they are missing. Each of these
+    /// is one that [`Self::may_publish`] allows. Answers for the events of its own topic.
+    fn take_with(
+        &self,
+        events: Vec<Event>,
+        others: Vec<(TopicName, Event)>,
+        remember: Vec<(String, Option<Bytes>)>,
     ) -> BoxFuture<'_, Result<Vec<Appended>, SourceError>>;
+
+    /// Whether events may go to this topic: the trigger's own, and those the manifest lets the function publish to.
+    fn may_publish(&self, topic: &TopicName) -> bool;
 
     /// What has become of events of the topic in the function's hands.
     fn fates(&self, offsets: Vec<Offset>) -> BoxFuture<'_, Result<Vec<Fate>, SourceError>>;

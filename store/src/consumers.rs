@@ -76,11 +76,13 @@ impl Consumers for Store {
     fn take(&self, taken: Taken) -> BoxFuture<'_, Result<Vec<Appended>, CommitError>> {
         let ends = self.ends.clone();
         Box::pin(async move {
-            let Taken { consumer, events, reads, writes } = taken;
-            let weight = events.iter().map(topics::weight).sum::<usize>() + state::weight(&writes);
-            let room = self.writer.room(weight).await;
+            let Taken { consumer, events, others, reads, writes } = taken;
+            let all = events.iter().chain(others.iter().map(|(_, event)| event));
+            let room = self.writer.room(all.map(topics::weight).sum::<usize>() + state::weight(&writes)).await;
             let events: Vec<Encoded> = events.into_iter().map(Encoded::from).collect();
-            let take = move |connection: &Connection| take(connection, &consumer, &events, &reads, &writes);
+            let others: Vec<(TopicName, Encoded)> =
+                others.into_iter().map(|(topic, event)| (topic, event.into())).collect();
+            let take = move |connection: &Connection| take(connection, &consumer, &events, &others, &reads, &writes);
             let then = move |(_, reached): &Grown| ends.reached(reached);
             Ok(self.write_then(room, take, then).await?.0)
         })
@@ -305,6 +307,7 @@ fn take(
     connection: &Connection,
     name: &ConsumerName,
     events: &[Encoded],
+    others: &[(TopicName, Encoded)],
     reads: &[(Key, Revision)],
     writes: &[(Key, Option<Bytes>)],
 ) -> Result<Grown> {
@@ -314,8 +317,15 @@ fn take(
         return Err(Stop::Refused(CommitError::Conflict { key }));
     }
     let mut appends = Appends::new(connection, now_millis())?;
-    let topic = appends.topic(&name.topic)?;
-    let topic = topic.ok_or_else(|| Stop::Refused(CommitError::NoTopic(name.topic.clone())))?;
+    let no_topic = |name: &TopicName| Stop::Refused(CommitError::NoTopic(name.clone()));
+    let topic = appends.topic(&name.topic)?.ok_or_else(|| no_topic(&name.topic))?;
+    let mut elsewhere = Vec::with_capacity(others.len());
+    for (name, event) in others {
+        elsewhere.push((appends.topic(name)?.ok_or_else(|| no_topic(name))?, event));
+    }
+    for (topic, event) in elsewhere {
+        appends.append(topic, event)?;
+    }
     let appended = events.iter().map(|event| appends.append(topic, event)).collect::<rusqlite::Result<_>>()?;
     state::write(connection, writes)?;
     Ok((appended, appends.save()?))

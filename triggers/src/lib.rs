@@ -5,7 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+mod database;
 mod files;
+mod postgres;
 mod schedule;
 #[cfg(test)]
 mod testing;
@@ -23,21 +25,21 @@ use std::{sync::Arc, time::SystemTime};
 
 /// Every source there is.
 pub struct Upstreams {
-    _secrets: Arc<dyn Secrets>,
+    secrets: Arc<dyn Secrets>,
 }
 
 impl Upstreams {
     /// Sources that find passwords among these secrets.
     pub fn new(secrets: Arc<dyn Secrets>) -> Self {
-        Self { _secrets: secrets }
+        Self { secrets }
     }
 
     /// What of one trigger can't be. Pointers are into the trigger.
-    async fn check(&self, trigger: &Trigger) -> Vec<Problem> {
+    async fn check(&self, function: &FunctionName, trigger: &Trigger) -> Vec<Problem> {
         match trigger {
             Trigger::Schedule(schedule) => schedule::check(schedule, SystemTime::now()),
             Trigger::Files(files) => Files::check(files).await,
-            Trigger::Database(_) => Vec::new(),
+            Trigger::Database(database) => database::check(function, database, Arc::clone(&self.secrets)).await,
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => Vec::new(),
         }
     }
@@ -48,7 +50,7 @@ impl Sources for Upstreams {
         Box::pin(async move {
             let mut problems = Vec::new();
             for (index, trigger) in manifest.triggers.iter().enumerate() {
-                problems.extend(self.check(trigger).await.into_iter().map(|problem| Problem {
+                problems.extend(self.check(&manifest.name, trigger).await.into_iter().map(|problem| Problem {
                     pointer: format!("/triggers/{index}/{}{}", trigger.kind(), problem.pointer),
                     ..problem
                 }));
@@ -61,7 +63,7 @@ impl Sources for Upstreams {
         match trigger {
             Trigger::Schedule(schedule) => Some(Box::new(schedule::Schedule::new(function, schedule))),
             Trigger::Files(files) => Some(Box::new(Files::new(files))),
-            Trigger::Database(_) => None,
+            Trigger::Database(database) => database::open(function, database, Arc::clone(&self.secrets)),
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => None,
         }
     }

@@ -33,7 +33,12 @@ impl TestIntake {
 
     /// All events taken, in order.
     pub(crate) async fn events(&self) -> Vec<Event> {
-        let page = self.store.read(&self.consumer.topic, 0, 1_000_000, usize::MAX).await.unwrap();
+        self.events_of(self.consumer.topic.as_str()).await
+    }
+
+    /// All events that went to a topic, in order.
+    pub(crate) async fn events_of(&self, topic: &str) -> Vec<Event> {
+        let page = self.store.read(&topic.parse().unwrap(), 0, 1_000_000, usize::MAX).await.unwrap();
         page.events.into_iter().map(|stored| stored.event).collect()
     }
 
@@ -95,16 +100,22 @@ impl Intake for TestIntake {
         })
     }
 
-    fn take(
+    fn take_with(
         &self,
         events: Vec<Event>,
+        others: Vec<(TopicName, Event)>,
         remember: Vec<(String, Option<Bytes>)>,
     ) -> BoxFuture<'_, Result<Vec<Appended>, SourceError>> {
         Box::pin(async move {
             let writes = remember.into_iter().map(|(key, value)| (self.key(&key), value)).collect();
-            let taken = Taken { consumer: self.consumer.clone(), events, reads: Vec::new(), writes };
+            self.store.create(others.iter().map(|(topic, _)| topic.clone()).collect()).await.unwrap();
+            let taken = Taken { consumer: self.consumer.clone(), events, others, reads: Vec::new(), writes };
             Ok(self.store.take(taken).await?)
         })
+    }
+
+    fn may_publish(&self, topic: &TopicName) -> bool {
+        *topic == self.consumer.topic || topic.as_str().starts_with("allowed")
     }
 
     fn fates(&self, offsets: Vec<Offset>) -> BoxFuture<'_, Result<Vec<Fate>, SourceError>> {

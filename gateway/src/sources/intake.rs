@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub(super) struct TriggerIntake {
     pub(super) consumer: ConsumerName,
     pub(super) version: Version,
+    /// The other topics its events may go to.
+    pub(super) publishes: Vec<TopicName>,
     pub(super) backend: Backend,
     pub(super) logs: Arc<dyn LogSink>,
     pub(super) status: Arc<Status>,
@@ -66,19 +68,28 @@ impl Intake for TriggerIntake {
         })
     }
 
-    fn take(
+    fn take_with(
         &self,
         events: Vec<Event>,
+        others: Vec<(TopicName, Event)>,
         remember: Vec<(String, Option<Bytes>)>,
     ) -> BoxFuture<'_, Result<Vec<Appended>, SourceError>> {
         Box::pin(async move {
             let written = |(key, value): (String, Option<Bytes>)| Ok((self.key(&key)?, value));
             let writes = remember.into_iter().map(written).collect::<Result<_, SourceError>>()?;
-            let taken = Taken { consumer: self.consumer.clone(), events, reads: Vec::new(), writes };
+            if !others.is_empty() {
+                let topics = others.iter().map(|(topic, _)| topic.clone()).collect();
+                self.backend.log.create(topics).await.map_err(|error| SourceError::new(error.to_string()))?;
+            }
+            let taken = Taken { consumer: self.consumer.clone(), events, others, reads: Vec::new(), writes };
             let appended = self.backend.consumers.take(taken).await?;
             self.status.took(appended.iter().filter(|appended| !appended.duplicate).count() as u64);
             Ok(appended)
         })
+    }
+
+    fn may_publish(&self, topic: &TopicName) -> bool {
+        *topic == self.consumer.topic || self.publishes.contains(topic)
     }
 
     fn fates(&self, offsets: Vec<Offset>) -> BoxFuture<'_, Result<Vec<Fate>, SourceError>> {

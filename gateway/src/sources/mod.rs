@@ -192,6 +192,7 @@ async fn keep_running(deployments: &Deployments, function: &ActiveFunction, inde
     let intake = TriggerIntake {
         consumer: ConsumerName { function: function.name().clone(), topic },
         version: function.version.clone(),
+        publishes: manifest.publish.iter().chain(&manifest.allow.publish).cloned().collect(),
         backend: deployments.backend().clone(),
         logs: Arc::clone(deployments.logs()) as _,
         status: Arc::clone(&function.statuses[index]),
