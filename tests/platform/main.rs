@@ -12,6 +12,7 @@ mod events;
 mod files;
 mod harness;
 mod isolation;
+mod mysql;
 mod postgres;
 mod rooms;
 mod serving;

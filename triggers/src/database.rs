@@ -4,14 +4,14 @@
 //! The one design choice: values are JSON text from the moment they leave a database's own form. An event's data is put
 //! together from these texts, so that a number keeps its digits and nothing is parsed twice.
 
-use crate::postgres;
+use crate::{mysql, postgres};
 use bytes::Bytes;
 use dunlin_events::{
     Event, FunctionName,
     event::InvalidEvent,
     manifest::{DatabaseKind, DatabaseTable, DatabaseTrigger, Operation, Outbox, Problem, Snapshot, TableName},
     secrets::{SecretValue, Secrets},
-    source::{Source, SourceError},
+    source::{Intake, Report, Source, SourceError},
     topics::TopicName,
 };
 use sha2::{Digest as _, Sha256};
@@ -37,7 +37,9 @@ pub(crate) fn open(
 ) -> Option<Box<dyn Source>> {
     match trigger.url.kind {
         DatabaseKind::Postgres => Some(Box::new(postgres::Postgres::new(function, trigger.clone(), secrets))),
-        DatabaseKind::Mysql | DatabaseKind::Mariadb => None,
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => {
+            Some(Box::new(mysql::Mysql::new(function, trigger.clone(), secrets)))
+        }
     }
 }
 
@@ -50,8 +52,7 @@ pub(crate) async fn check(
     match trigger.url.kind {
         DatabaseKind::Postgres => postgres::Postgres::new(function, trigger.clone(), secrets).check().await,
         DatabaseKind::Mysql | DatabaseKind::Mariadb => {
-            let message = format!("`{}` is of a database that has no source", trigger.url);
-            vec![Problem::new("/url", message).help("there is one for `postgresql://`")]
+            mysql::Mysql::new(function, trigger.clone(), secrets).check().await
         }
     }
 }
@@ -235,6 +236,35 @@ fn finished(mut event: Event, moment: &Moment, json: String) -> Result<Event, In
 
 fn unfit(table: &TableName, error: &InvalidEvent) -> SourceError {
     SourceError::new(format!("a change of `{table}` is no event: {error}"))
+}
+
+/// The event of a change: what the row of an outbox says, or what happened to a table.
+pub(crate) fn event(
+    trigger: &DatabaseTrigger,
+    place: &str,
+    intake: &dyn Intake,
+    id: String,
+    change: &Change,
+    moment: &Moment,
+    index: u64,
+) -> Result<Addressed, SourceError> {
+    if let (Some(outbox), Some(row)) = (&trigger.outbox, &change.after) {
+        let made = outbox_event(outbox, row, place, moment).and_then(|(topic, event)| match topic {
+            Some(topic) if !intake.may_publish(&topic) => {
+                Err(format!("its topic `{topic}` is not in the manifest's `publish` or `allow.publish`"))
+            }
+            topic => Ok((topic, event)),
+        });
+        match made {
+            Ok(event) => return Ok(event),
+            // It is not passed over, and holds nothing up: the function gets it as what it is.
+            Err(reason) => intake.report(Report::Warning(format!(
+                "a row of `{}` is no event, and is handed over as the change that it is: {reason}",
+                outbox.table
+            ))),
+        }
+    }
+    Ok((None, change_event(place, id, change, moment, index)?))
 }
 
 /// The event that a row of an outbox is. `place` is what its source begins with, when the row names none. What is wrong is

@@ -7,6 +7,7 @@
 
 mod database;
 mod files;
+mod mysql;
 mod postgres;
 mod schedule;
 #[cfg(test)]
