@@ -1,4 +1,5 @@
-# Everything a new machine needs is Rust by rustup, a C compiler and make; `make help` lists the targets.
+# Everything a new machine needs is Rust by rustup, a C compiler and make; `make help` lists the targets. What the tests need
+# beside that, `make tools` installs.
 
 # Cargo's own folder for what it builds; set CARGO_TARGET_DIR to share one between checkouts.
 TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -6,7 +7,7 @@ DUNLIN  := $(TARGET)/release/dunlin
 # Guests stay in their own folder whatever CARGO_TARGET_DIR says: the manifests name the files there.
 GUESTS  := cd functions && env -u CARGO_TARGET_DIR cargo build --locked --release
 
-.PHONY: help toolchain guests build test demo bench lint fmt clean
+.PHONY: help toolchain guests build tools test demo bench lint fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,7 +27,10 @@ guests: toolchain ## build the example functions and the guests of the tests to 
 build: toolchain ## build the platform, optimised
 	cargo build --locked --release --package dunlin
 
-test: guests ## run all tests
+tools: ## install what the tests need beside Rust, where it is missing
+	@sh tests/tools.sh
+
+test: tools guests ## run all tests
 	cd functions && env -u CARGO_TARGET_DIR cargo test --locked --workspace --exclude 'misbehave*'
 	cargo test --locked --workspace --release
 
