@@ -6,7 +6,12 @@
 
 use crate::{OpenError, checkpoint::BUSY, explain};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::path::Path;
+use std::{
+    fs::OpenOptions,
+    io::{self, ErrorKind},
+    os::unix::fs::FileExt,
+    path::Path,
+};
 
 /// `DUNL` in ASCII.
 const APPLICATION_ID: i64 = 0x44_55_4E_4C;
@@ -148,6 +153,7 @@ pub(crate) fn open(file: &Path) -> Result<Connection, OpenError> {
             file.display()
         )));
     }
+    keep_log(&mut connection, file)?;
     migrate(&mut connection).map_err(unavailable)?;
     probe(&connection).map_err(unavailable)?;
     Ok(connection)
@@ -171,8 +177,10 @@ pub(crate) fn examine(file: &Path) -> Result<(), OpenError> {
         Some(rusqlite::ErrorCode::NotADatabase) => OpenError::Foreign { file: file.to_owned() },
         _ => OpenError::Unavailable(explain(&error, file)),
     };
-    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(unavailable)?;
+    let mut connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(unavailable)?;
     check(&connection, file).unwrap_or_else(|error| Err(unavailable(error)))?;
+    // When it is closed, SQLite writes the log back.
+    keep_log(&mut connection, file)?;
     let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(unavailable)?;
     match found.as_str() {
         "ok" => Ok(()),
@@ -221,6 +229,42 @@ fn set_up(connection: &Connection) -> rusqlite::Result<String> {
     connection.pragma_update(None, "cache_size", -(32 << 10))?;
     // Readers go on while the writer writes.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+}
+
+/// Writes what a crash left of the log again, as it is, and waits for the disk.
+///
+/// A commit whose fsync failed was reported as failed, and nobody has seen it; but it is in the log, and after a crash
+/// SQLite finds it whole and takes it for committed. That is right: whoever was refused does it again, and what is there
+/// twice counts once. But it isn't on disk, nor would it ever be: after a failed fsync Linux has the pages in memory and
+/// counts them as written, so no later fsync writes them. Commits that follow it in the log would be lost with it when the
+/// power goes. Written again, it is on disk before anything builds on it.
+fn keep_log(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    let unavailable = |error| OpenError::Unavailable(explain(&error, file));
+    // As long as it is held, nobody appends to the log or begins it anew.
+    let _writes = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    rewrite(Path::new(&log)).map_err(|error| {
+        let log = log.display();
+        OpenError::Unavailable(format!("`{log}` can't be read or written ({error}): check the disk"))
+    })
+}
+
+/// Bytes that are already on disk are written over by the same: also a write that breaks off changes none of them.
+fn rewrite(file: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let (mut piece, mut at) = (vec![0; 1 << 20], 0);
+    loop {
+        let read = file.read_at(&mut piece, at)?;
+        if read == 0 {
+            return file.sync_all();
+        }
+        file.write_all_at(&piece[..read], at)?;
+        at += read as u64;
+    }
 }
 
 /// Looks at the ends of every table. Damage elsewhere is met when it is read (a look at every page would take minutes for a
