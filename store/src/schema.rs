@@ -136,6 +136,36 @@ const MIGRATIONS: &[&str] = &[
         last INTEGER NOT NULL                    -- the last revision given; it only grows
     ) STRICT;
     INSERT INTO revisions VALUES (0);",
+    // 3: a consumer that is gone leaves what it parked, which may be much, to be removed little by little.
+    //
+    // So there is no foreign key any more from what is parked to its consumer. A number in `forgotten` is not given to
+    // another consumer.
+    "ALTER TABLE parked RENAME TO parked_2;
+    CREATE TABLE parked (
+        consumer  INTEGER NOT NULL,              -- consumers.id, or one in `forgotten`
+        offset    INTEGER NOT NULL,
+        head      INTEGER NOT NULL,              -- 1: the first of its key, or without a key
+        key       TEXT,
+        attempts  INTEGER NOT NULL,
+        due       INTEGER,
+        failed_at INTEGER,
+        error     TEXT NOT NULL,
+        event     TEXT                           -- where the topic doesn't hold it (any more)
+    ) STRICT;
+    INSERT INTO parked SELECT consumer, offset, head, key, attempts, due, failed_at, error, event FROM parked_2;
+    DROP TABLE parked_2;
+    CREATE UNIQUE INDEX parked_by_offset ON parked (consumer, offset);
+    CREATE INDEX parked_by_key ON parked (consumer, key, offset) WHERE key IS NOT NULL;
+    CREATE INDEX parked_by_due ON parked (consumer, due, offset) WHERE head = 1;
+    -- What keeps a topic from being trimmed.
+    CREATE INDEX parked_in_topic ON parked (consumer, offset) WHERE event IS NULL;
+
+    CREATE TABLE forgotten (
+        consumer INTEGER PRIMARY KEY             -- has parked events, and is gone
+    ) STRICT;
+    CREATE TRIGGER consumers_forgotten AFTER DELETE ON consumers
+        WHEN EXISTS (SELECT 1 FROM parked WHERE consumer = old.id)
+        BEGIN INSERT INTO forgotten VALUES (old.id); END;",
 ];
 
 /// Opens the file for writing, and brings it to the newest schema.
@@ -311,11 +341,18 @@ mod tests {
             old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
             old.pragma_update(None, "user_version", seen as i64).unwrap();
             old.execute("INSERT INTO components (digest, info, bytes) VALUES ('sha256:0', '{}', x'00')", []).unwrap();
+            if seen >= 2 {
+                let parked = "INSERT INTO topics (id, name, created_at) VALUES (1, 'a', 0);
+                              INSERT INTO consumers (id, function, topic, position) VALUES (1, 'f', 1, 1);
+                              INSERT INTO parked (consumer, offset, head, attempts, error) VALUES (1, 0, 1, 1, '')";
+                old.execute_batch(parked).unwrap();
+            }
             drop(old);
             let connection = open(&file).unwrap();
             assert_eq!(version(&connection).unwrap(), MIGRATIONS.len() as i64);
             assert!(connection.prepare("SELECT 1 FROM components").unwrap().exists([]).unwrap());
             connection.prepare("SELECT 1 FROM event_history").unwrap();
+            assert_eq!(connection.prepare("SELECT 1 FROM parked").unwrap().exists([]).unwrap(), seen >= 2);
         }
     }
 }
