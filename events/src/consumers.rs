@@ -192,7 +192,8 @@ pub struct ConsumerState {
 
 /// Consumers, their transactions, and dead letters.
 ///
-/// All calls are cancel safe: a change whose caller went away happens whole or not at all.
+/// All calls are cancel safe: a change whose caller went away happens whole or not at all. Only what `redrive` and
+/// `drop_dead_letters` do may be many changes, one after another, so that nobody waits for all of it.
 pub trait Consumers: Send + Sync {
     /// How far a consumer has come. One that isn't there is made, beginning at `start`, and is on disk when this returns.
     fn open(&self, name: &ConsumerName, start: Start) -> BoxFuture<'_, Result<Progress, CommitError>>;
@@ -245,14 +246,15 @@ pub trait Consumers: Send + Sync {
 
     /// Gives dead letters back to their consumers: each is parked with no attempts and due at `now`, in the order of its
     /// key, and no longer among the dead letters. Those whose consumer is gone stay. Answers with the consumers that have
-    /// something to do now, and how many were given back.
+    /// something to do now, and how many were given back. Where it breaks off, each letter is either given back or still
+    /// there, and all that are given back are before the others of their key: called again, it goes on.
     fn redrive(
         &self,
         filter: DeadLetterFilter,
         now: u64,
     ) -> BoxFuture<'_, Result<(Vec<ConsumerName>, u64), CommitError>>;
 
-    /// Drops dead letters for good, and answers how many.
+    /// Drops dead letters for good, and answers how many. Where it breaks off, the others are still there.
     fn drop_dead_letters(&self, filter: DeadLetterFilter) -> BoxFuture<'_, Result<u64, CommitError>>;
 }
 

@@ -17,7 +17,12 @@ use dunlin_events::{
     topics::TopicName,
     units::ByteSize,
 };
-use dunlin_gateway::{backend::Backend, deploy::Deployments, dispatch::Dispatcher, logs::LogBuffer};
+use dunlin_gateway::{
+    backend::Backend,
+    deploy::Deployments,
+    dispatch::{DEPTH, Dispatcher},
+    logs::LogBuffer,
+};
 use dunlin_store::{OpenError, Store};
 use http::{Request, Response};
 use serde::{Deserialize, Serialize};
@@ -319,6 +324,45 @@ fn check(seed: u64, order: &str, batch: bool) {
             let hopeless = orders[letter.offset as usize].fate == Fate::Hopeless;
             assert_eq!(letter.attempts, if hopeless { ATTEMPTS } else { 1 }, "seed {seed}: {letter:?}");
         }
+    });
+}
+
+/// An event that came through too many functions is never run, and whoever is told of dead letters is told of it.
+#[test]
+fn a_loop_ends_like_every_dead_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest: Manifest = serde_json::from_value(json!({
+        "name": "obey", "component": "obey.wasm",
+        "triggers": [{ "topic": { "name": "orders", "from": "beginning" } }], "retry": { "dead_letter": "obey.dead" },
+    }))
+    .unwrap();
+    live(folder.path(), &Dice::new(1), async |backend, deployments| {
+        let topics: [TopicName; 2] = ["orders", "dunlin.requests.obey"].map(|topic| topic.parse().unwrap());
+        backend.log.create(topics.to_vec()).await.unwrap();
+        let component = Bytes::from_static(b"a component");
+        let digest = deployments.stage(Digest::of(&component), component).await.unwrap().digest;
+        deployments.deploy(vec![(manifest, digest)]).await.unwrap();
+        for topic in &topics {
+            let mut event = Event::new("1", "/test", "dunlin.request").unwrap();
+            event.set_extension(DEPTH, dunlin_events::event::Value::Integer(101)).unwrap();
+            backend.log.append(topic, vec![event]).await.unwrap();
+        }
+        let told: TopicName = "obey.dead".parse().unwrap();
+        backend.log.create(vec![told.clone()]).await.unwrap();
+        let second = tokio::time::timeout(Duration::from_secs(30), backend.log.appended(&told, 1));
+        second.await.expect("both are told").unwrap();
+        let events = backend.log.read(&told, 0, 10, 1 << 20).await.unwrap().events;
+        for stored in &events {
+            let letter: serde_json::Value = serde_json::from_slice(stored.event.data().unwrap().bytes()).unwrap();
+            assert_eq!((stored.event.kind(), &letter["reason"]), ("dunlin.dead-letter", &json!("loop")), "{letter}");
+        }
+        assert_eq!(events.len(), 2);
+        let key = Key::new(Bucket::Shared("dunlin-requests".parse().unwrap()), "1").unwrap();
+        let ended = backend.state.get(vec![key]).await.unwrap().remove(0).expect("the request has ended").value;
+        let ended: serde_json::Value = serde_json::from_slice(&ended).unwrap();
+        assert_eq!(ended, json!({ "status": "failed", "reason": "loop", "attempts": 0 }));
+        let letters = backend.consumers.dead_letters(DeadLetterFilter::default(), None, 100).await.unwrap();
+        assert_eq!(letters.len(), 2);
     });
 }
 

@@ -21,6 +21,7 @@ use dunlin_events::{
     units::now_millis,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 /// Parked events that are read on the async thread.
 const LOOK: usize = 64;
@@ -43,18 +44,17 @@ impl Consumers for Store {
     fn forget(&self, function: &FunctionName) -> BoxFuture<'_, Result<(), CommitError>> {
         let function = function.clone();
         Box::pin(async move {
-            let forget = self.write(move |connection| {
-                // With what they parked.
-                connection.prepare_cached("DELETE FROM consumers WHERE function = ?1")?.execute([function.as_str()])?;
-                Ok(())
-            });
-            Ok(forget.await?)
+            let room = self.writer.room(0).await;
+            Ok(self.write_then(room, move |connection| Ok(forget(connection, &function)?), self.sweep_later()).await?)
         })
     }
 
     fn seek(&self, name: &ConsumerName, to: Start) -> BoxFuture<'_, Result<Progress, CommitError>> {
         let name = name.clone();
-        Box::pin(async move { Ok(self.write(move |connection| seek(connection, &name, to)).await?) })
+        Box::pin(async move {
+            let room = self.writer.room(0).await;
+            Ok(self.write_then(room, move |connection| seek(connection, &name, to), self.sweep_later()).await?)
+        })
     }
 
     fn progress(&self, name: &ConsumerName) -> BoxFuture<'_, Result<Progress, CommitError>> {
@@ -158,12 +158,37 @@ impl Consumers for Store {
         now: u64,
     ) -> BoxFuture<'_, Result<(Vec<ConsumerName>, u64), CommitError>> {
         Box::pin(async move {
-            Ok(self.write(move |connection| Ok(dead_letters::redrive(connection, &filter, now)?)).await?)
+            let letters = self.read(move |connection| Ok(dead_letters::in_order(connection, &filter)?)).await?;
+            let (mut consumers, mut redriven) = (BTreeSet::new(), 0);
+            for piece in letters.chunks(dead_letters::PIECE) {
+                let piece = piece.to_vec();
+                // Each piece is a change of its own, so that others come between.
+                let given = self.write(move |connection| Ok(dead_letters::redrive(connection, &piece, now)?)).await?;
+                redriven += given.values().sum::<u64>();
+                consumers.extend(given.into_keys());
+            }
+            Ok((consumers.into_iter().collect(), redriven))
         })
     }
 
     fn drop_dead_letters(&self, filter: DeadLetterFilter) -> BoxFuture<'_, Result<u64, CommitError>> {
-        Box::pin(async move { Ok(self.write(move |connection| Ok(dead_letters::delete(connection, &filter)?)).await?) })
+        Box::pin(async move {
+            let letters = self.read(move |connection| Ok(dead_letters::in_order(connection, &filter)?)).await?;
+            let mut dropped = 0;
+            for piece in letters.chunks(dead_letters::PIECE) {
+                let piece = piece.to_vec();
+                dropped += self.write(move |connection| Ok(dead_letters::delete(connection, &piece)?)).await?;
+            }
+            Ok(dropped)
+        })
+    }
+}
+
+impl Store {
+    /// For a change that leaves something to be swept.
+    fn sweep_later<T>(&self) -> impl FnOnce(&T) + Send + use<T> {
+        let chore = self.writer.chore();
+        move |_| chore.store(true, Ordering::Relaxed)
     }
 }
 
@@ -244,28 +269,41 @@ fn begin(connection: &Connection, log: &Log, start: Start) -> rusqlite::Result<S
     Ok(Settled { position, ahead: Vec::new() })
 }
 
-fn open(connection: &Connection, name: &ConsumerName, start: Start) -> Result<Progress> {
+pub(crate) fn open(connection: &Connection, name: &ConsumerName, start: Start) -> Result<Progress> {
     let Some(log) = Log::find(connection, &name.topic)? else {
         return Err(Stop::Refused(CommitError::NoTopic(name.topic.clone())));
     };
     if let Some(consumer) = Consumer::of(connection, log, &name.function)? {
         return Ok(consumer.progress(connection)?);
     }
-    let Settled { position, ahead } = begin(connection, &log, start)?;
-    connection.prepare_cached("INSERT INTO consumers (function, topic, position) VALUES (?1, ?2, ?3)")?.execute((
-        name.function.as_str(),
-        log.id,
-        int(position),
-    ))?;
+    Ok(make(connection, name, &log, start)?)
+}
+
+/// Makes a consumer. What one that is gone has parked, and isn't swept yet, stays of a number of its own.
+fn make(connection: &Connection, name: &ConsumerName, log: &Log, start: Start) -> rusqlite::Result<Progress> {
+    let Settled { position, ahead } = begin(connection, log, start)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO consumers (id, function, topic, position) VALUES (
+                1 + max((SELECT coalesce(max(id), 0) FROM consumers), (SELECT coalesce(max(consumer), 0) FROM forgotten)),
+                ?1, ?2, ?3
+             )",
+        )?
+        .execute((name.function.as_str(), log.id, int(position)))?;
     Ok(Progress { position, ahead, parked: 0 })
 }
 
-fn seek(connection: &Connection, name: &ConsumerName, to: Start) -> Result<Progress> {
-    let mut consumer = found(connection, name)?;
-    consumer.settled = begin(connection, &consumer.log, to)?;
-    parked::forget(connection, consumer.id)?;
-    consumer.save(connection)?;
-    Ok(consumer.progress(connection)?)
+/// Makes the consumer anew somewhere else.
+pub(crate) fn seek(connection: &Connection, name: &ConsumerName, to: Start) -> Result<Progress> {
+    let consumer = found(connection, name)?;
+    connection.prepare_cached("DELETE FROM consumers WHERE id = ?1")?.execute([consumer.id])?;
+    Ok(make(connection, name, &consumer.log, to)?)
+}
+
+/// Takes the consumers of a function away at once, and leaves what they parked, which may be much, to be swept.
+pub(crate) fn forget(connection: &Connection, function: &FunctionName) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM consumers WHERE function = ?1")?.execute([function.as_str()])?;
+    Ok(())
 }
 
 fn list(connection: &Connection) -> Result<Vec<ConsumerState>> {

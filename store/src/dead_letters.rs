@@ -12,8 +12,11 @@ use dunlin_events::{
     consumers::{ConsumerName, DeadLetter, DeadLetterFilter, Parked},
     topics::Offset,
 };
-use rusqlite::{Connection, Row, params_from_iter, types::Value};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value};
 use std::collections::BTreeMap;
+
+/// Letters that are redriven or dropped in one change: some milliseconds in which no append is made.
+pub(crate) const PIECE: usize = 100;
 
 pub(crate) fn insert(
     connection: &Connection,
@@ -102,25 +105,32 @@ fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
     })
 }
 
+/// The numbers of letters in the order of their offsets. One that is given back before another of its key is then never
+/// to be run after it.
+pub(crate) fn in_order(connection: &Connection, filter: &DeadLetterFilter) -> rusqlite::Result<Vec<i64>> {
+    let (condition, values) = condition(filter);
+    let sql = format!("SELECT number FROM dead_letters WHERE {condition} ORDER BY offset, number");
+    connection.prepare_cached(&sql)?.query_map(params_from_iter(values), |row| row.get(0))?.collect()
+}
+
+/// Gives letters back to their consumers, and answers how many to each.
 pub(crate) fn redrive(
     connection: &Connection,
-    filter: &DeadLetterFilter,
+    numbers: &[i64],
     now: u64,
-) -> rusqlite::Result<(Vec<ConsumerName>, u64)> {
-    let (condition, values) = condition(filter);
-    let numbers: Vec<i64> = connection
-        .prepare_cached(&format!("SELECT number FROM dead_letters WHERE {condition} ORDER BY number"))?
-        .query_map(params_from_iter(values), |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
+) -> rusqlite::Result<BTreeMap<ConsumerName, u64>> {
     let mut consumers: BTreeMap<ConsumerName, Option<Consumer>> = BTreeMap::new();
     let mut given = BTreeMap::<ConsumerName, u64>::new();
     for number in numbers {
-        let (letter, topic): (DeadLetter, i64) = connection
+        let found: Option<(DeadLetter, i64)> = connection
             .prepare_cached(
                 "SELECT number, function, topic, offset, key, attempts, failed_at, reason, error, event, topic_id
                  FROM dead_letters WHERE number = ?1",
             )?
-            .query_row([number], |row| Ok((self::letter(row)?, row.get(10)?)))?;
+            .query_row([number], |row| Ok((letter(row)?, row.get(10)?)))
+            .optional()?;
+        // Somebody else has redriven or dropped it meanwhile.
+        let Some((letter, topic)) = found else { continue };
         let DeadLetter { consumer: name, offset, key, event, .. } = letter;
         if !consumers.contains_key(&name) {
             consumers.insert(name.clone(), Consumer::find(connection, &name)?);
@@ -140,12 +150,10 @@ pub(crate) fn redrive(
     for consumer in consumers.values().flatten() {
         consumer.save(connection)?;
     }
-    let count = given.values().sum();
-    Ok((given.into_keys().collect(), count))
+    Ok(given)
 }
 
-pub(crate) fn delete(connection: &Connection, filter: &DeadLetterFilter) -> rusqlite::Result<u64> {
-    let (condition, values) = condition(filter);
-    let sql = format!("DELETE FROM dead_letters WHERE {condition}");
-    Ok(connection.prepare_cached(&sql)?.execute(params_from_iter(values))? as u64)
+pub(crate) fn delete(connection: &Connection, numbers: &[i64]) -> rusqlite::Result<u64> {
+    let mut delete = connection.prepare_cached("DELETE FROM dead_letters WHERE number = ?1")?;
+    numbers.iter().try_fold(0, |dropped, number| Ok(dropped + delete.execute([number])? as u64))
 }

@@ -102,7 +102,7 @@ impl Store {
         let checkpointer = schema::open_checkpointer(&file);
         let checkpointer = checkpointer.map_err(|error| OpenError::Unavailable(explain(&error, &file)))?;
         let checkpoints = Checkpoints::start(checkpointer).map_err(unusable)?;
-        let writer = Writer::start(connection, checkpoints, topics::sweep).map_err(unusable)?;
+        let writer = Writer::start(connection, checkpoints, sweep).map_err(unusable)?;
         let readers = Arc::new(Readers { file, idle: Mutex::default() });
         Ok(Self { writer, readers, ends: Arc::default(), _lock: lock })
     }
@@ -203,6 +203,11 @@ impl<E> From<FromSqlError> for Stop<E> {
 enum Failed<E> {
     Refused(E),
     Unavailable(String),
+}
+
+/// Drops a piece of what was taken away, and answers whether there is more.
+fn sweep(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(parked::sweep(connection)? || topics::sweep(connection)?)
 }
 
 /// Connections that read while the writer writes.
@@ -336,6 +341,7 @@ mod tests {
     use super::*;
     use dunlin_events::{
         Event,
+        consumers::{ConsumerName, DeadLetterFilter, Start},
         state::{Bucket, Key, StateStore},
         topics::{EventLog, LogError, TopicName},
     };
@@ -481,5 +487,80 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         while left(&store).await != (0, 0) {}
         assert_eq!(store.topics().await, Ok(vec![]));
+    }
+
+    /// Every publisher waits for the transaction before its own, so none is long: not when 200,000 rows go.
+    #[test]
+    fn what_takes_many_rows_away_takes_a_piece_at_a_time() {
+        const MANY: u64 = 200_000;
+        let dir = tempfile::tempdir().unwrap();
+        let connection = schema::open(&{
+            let file = dir.path().join("dunlin.db");
+            std::fs::write(&file, "").unwrap();
+            file
+        })
+        .unwrap();
+        connection.execute_batch("PRAGMA synchronous = off").unwrap();
+        let changes = |work: &mut dyn FnMut(&Connection)| {
+            let before = connection.total_changes();
+            let transaction = connection.unchecked_transaction().unwrap();
+            work(&transaction);
+            transaction.commit().unwrap();
+            connection.total_changes() - before
+        };
+        let count = |table: &str| -> u64 {
+            connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        };
+        let name = ConsumerName { function: "f".parse().unwrap(), topic: "orders".parse().unwrap() };
+        let park = |rows: u64| {
+            let sql = "INSERT INTO parked (consumer, offset, head, key, attempts, error)
+                       SELECT (SELECT max(id) FROM consumers), n, 0, n % 100, 0, '' FROM numbers LIMIT ?1";
+            connection.execute(sql, [int(rows)]).unwrap();
+        };
+        let fill = "CREATE TEMP TABLE numbers AS
+                        WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT ?1) SELECT n FROM n";
+        connection.execute(fill, [int(MANY)]).unwrap();
+        connection.execute_batch("INSERT INTO topics (name, created_at) VALUES ('orders', 0)").unwrap();
+        connection.execute_batch("INSERT INTO consumers (function, topic, position) VALUES ('f', 1, 0)").unwrap();
+
+        park(MANY);
+        let mut seek = |connection: &Connection| assert!(consumers::seek(connection, &name, Start::Now).is_ok());
+        assert!(changes(&mut seek) < 10);
+        park(1000);
+        assert!(changes(&mut |connection| consumers::forget(connection, &name.function).unwrap()) < 10);
+        let mut open = |connection: &Connection| {
+            let event = Event::new("1", "/s", "test").unwrap();
+            assert!(consumers::open(connection, &name, Start::Beginning).is_ok());
+            let sql = "INSERT INTO dead_letters (function, topic, topic_id, offset, key, attempts, failed_at, reason, error, event)
+                       SELECT 'f', 'orders', 1, ?1 - n, n % 100, 1, 1, 'trap', '', ?2 FROM numbers WHERE n > 0";
+            connection.execute(sql, (int(MANY), topics::event_text(&event))).unwrap();
+        };
+        changes(&mut open);
+        assert_eq!((count("parked"), count("forgotten")), (MANY + 1000, 2), "and none of it is another consumer's");
+        let letters = dead_letters::in_order(&connection, &DeadLetterFilter::default()).unwrap();
+        assert!(letters.is_sorted_by(|a, b| a > b), "the last to die was the first in the topic");
+        let (given, dropped) = letters.split_at(2000);
+        for piece in given.chunks(dead_letters::PIECE) {
+            let mut redrive = |connection: &Connection| {
+                let given = dead_letters::redrive(connection, piece, 1).unwrap();
+                assert_eq!(given.values().sum::<u64>(), piece.len() as u64);
+            };
+            assert!(changes(&mut redrive) < 5 * dead_letters::PIECE as u64);
+        }
+        assert_eq!((count("dead_letters"), count("parked")), (MANY - 1 - 2000, MANY + 3000));
+        for piece in dropped[..2000].chunks(dead_letters::PIECE) {
+            let mut delete = |connection: &Connection| drop(dead_letters::delete(connection, piece).unwrap());
+            assert_eq!(changes(&mut delete), dead_letters::PIECE as u64);
+        }
+        assert!(changes(&mut |connection| assert!(topics::remove(connection, &name.topic).is_ok())) < 10);
+
+        let mut more = true;
+        let mut pieces = 0;
+        while more {
+            assert!(changes(&mut |connection| more = sweep(connection).unwrap()) <= topics::PIECE.0);
+            pieces += 1;
+        }
+        assert!(pieces > (MANY + 3000) / topics::PIECE.0);
+        assert_eq!((count("parked"), count("forgotten"), count("consumers"), count("topics")), (0, 0, 0, 0));
     }
 }

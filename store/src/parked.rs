@@ -5,7 +5,7 @@
 
 use crate::{
     int,
-    topics::{event, event_text},
+    topics::{PIECE, event, event_text},
 };
 use dunlin_events::{
     consumers::{Due, Parked},
@@ -126,9 +126,34 @@ pub(crate) fn keep_events(connection: &Connection, topic: i64, before: Offset) -
     Ok(())
 }
 
-pub(crate) fn forget(connection: &Connection, consumer: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM parked WHERE consumer = ?1")?.execute([consumer])?;
-    Ok(())
+/// Drops a piece of what consumers that are gone have parked, and answers whether there was one.
+pub(crate) fn sweep(connection: &Connection) -> rusqlite::Result<bool> {
+    let forgotten: Option<i64> = connection
+        .prepare_cached("SELECT consumer FROM forgotten LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    let Some(consumer) = forgotten else { return Ok(false) };
+    let (count, bytes) = PIECE;
+    let mut rows = connection
+        .prepare_cached("SELECT rowid, coalesce(octet_length(event), 0) FROM parked WHERE consumer = ?1 LIMIT ?2")?;
+    let rows = rows.query_map((consumer, int(count)), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (mut piece, mut weight) = (Vec::new(), 0);
+    for row in rows {
+        let (row, size): (i64, u64) = row?;
+        piece.push(row);
+        weight += size;
+        if weight >= bytes {
+            break;
+        }
+    }
+    let mut delete = connection.prepare_cached("DELETE FROM parked WHERE rowid = ?1")?;
+    for row in &piece {
+        delete.execute([row])?;
+    }
+    if piece.is_empty() {
+        connection.prepare_cached("DELETE FROM forgotten WHERE consumer = ?1")?.execute([consumer])?;
+    }
+    Ok(true)
 }
 
 pub(crate) fn due(connection: &Connection, consumer: i64, now: u64, limit: usize) -> rusqlite::Result<Due> {

@@ -6,7 +6,12 @@
 
 use crate::{OpenError, checkpoint::BUSY, explain};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::path::Path;
+use std::{
+    fs::OpenOptions,
+    io::{self, ErrorKind},
+    os::unix::fs::FileExt,
+    path::Path,
+};
 
 /// `DUNL` in ASCII.
 const APPLICATION_ID: i64 = 0x44_55_4E_4C;
@@ -131,7 +136,37 @@ const MIGRATIONS: &[&str] = &[
         last INTEGER NOT NULL                    -- the last revision given; it only grows
     ) STRICT;
     INSERT INTO revisions VALUES (0);",
-    // 3: what became of one event is asked for often.
+    // 3: a consumer that is gone leaves what it parked, which may be much, to be removed little by little.
+    //
+    // So there is no foreign key any more from what is parked to its consumer. A number in `forgotten` is not given to
+    // another consumer.
+    "ALTER TABLE parked RENAME TO parked_2;
+    CREATE TABLE parked (
+        consumer  INTEGER NOT NULL,              -- consumers.id, or one in `forgotten`
+        offset    INTEGER NOT NULL,
+        head      INTEGER NOT NULL,              -- 1: the first of its key, or without a key
+        key       TEXT,
+        attempts  INTEGER NOT NULL,
+        due       INTEGER,
+        failed_at INTEGER,
+        error     TEXT NOT NULL,
+        event     TEXT                           -- where the topic doesn't hold it (any more)
+    ) STRICT;
+    INSERT INTO parked SELECT consumer, offset, head, key, attempts, due, failed_at, error, event FROM parked_2;
+    DROP TABLE parked_2;
+    CREATE UNIQUE INDEX parked_by_offset ON parked (consumer, offset);
+    CREATE INDEX parked_by_key ON parked (consumer, key, offset) WHERE key IS NOT NULL;
+    CREATE INDEX parked_by_due ON parked (consumer, due, offset) WHERE head = 1;
+    -- What keeps a topic from being trimmed.
+    CREATE INDEX parked_in_topic ON parked (consumer, offset) WHERE event IS NULL;
+
+    CREATE TABLE forgotten (
+        consumer INTEGER PRIMARY KEY             -- has parked events, and is gone
+    ) STRICT;
+    CREATE TRIGGER consumers_forgotten AFTER DELETE ON consumers
+        WHEN EXISTS (SELECT 1 FROM parked WHERE consumer = old.id)
+        BEGIN INSERT INTO forgotten VALUES (old.id); END;",
+    // 4: what became of one event is asked for often.
     "DROP INDEX dead_letters_by_consumer;
     CREATE INDEX dead_letters_by_consumer ON dead_letters (function, topic, offset);",
 ];
@@ -151,6 +186,7 @@ pub(crate) fn open(file: &Path) -> Result<Connection, OpenError> {
             file.display()
         )));
     }
+    keep_log(&mut connection, file)?;
     migrate(&mut connection).map_err(unavailable)?;
     probe(&connection).map_err(unavailable)?;
     Ok(connection)
@@ -174,8 +210,10 @@ pub(crate) fn examine(file: &Path) -> Result<(), OpenError> {
         Some(rusqlite::ErrorCode::NotADatabase) => OpenError::Foreign { file: file.to_owned() },
         _ => OpenError::Unavailable(explain(&error, file)),
     };
-    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(unavailable)?;
+    let mut connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(unavailable)?;
     check(&connection, file).unwrap_or_else(|error| Err(unavailable(error)))?;
+    // When it is closed, SQLite writes the log back.
+    keep_log(&mut connection, file)?;
     let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(unavailable)?;
     match found.as_str() {
         "ok" => Ok(()),
@@ -226,6 +264,42 @@ fn set_up(connection: &Connection) -> rusqlite::Result<String> {
     connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
 }
 
+/// Writes what a crash left of the log again, as it is, and waits for the disk.
+///
+/// A commit whose fsync failed was reported as failed, and nobody has seen it; but it is in the log, and after a crash
+/// SQLite finds it whole and takes it for committed. That is right: whoever was refused does it again, and what is there
+/// twice counts once. But it isn't on disk, nor would it ever be: after a failed fsync Linux has the pages in memory and
+/// counts them as written, so no later fsync writes them. Commits that follow it in the log would be lost with it when the
+/// power goes. Written again, it is on disk before anything builds on it.
+fn keep_log(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    let unavailable = |error| OpenError::Unavailable(explain(&error, file));
+    // As long as it is held, nobody appends to the log or begins it anew.
+    let _writes = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    rewrite(Path::new(&log)).map_err(|error| {
+        let log = log.display();
+        OpenError::Unavailable(format!("`{log}` can't be read or written ({error}): check the disk"))
+    })
+}
+
+/// Bytes that are already on disk are written over by the same: also a write that breaks off changes none of them.
+fn rewrite(file: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let (mut piece, mut at) = (vec![0; 1 << 20], 0);
+    loop {
+        let read = file.read_at(&mut piece, at)?;
+        if read == 0 {
+            return file.sync_all();
+        }
+        file.write_all_at(&piece[..read], at)?;
+        at += read as u64;
+    }
+}
+
 /// Looks at the ends of every table. Damage elsewhere is met when it is read (a look at every page would take minutes for a
 /// large file), but a file that was cut short, or overwritten from its beginning, is not opened to be written to.
 fn probe(connection: &Connection) -> rusqlite::Result<()> {
@@ -270,11 +344,18 @@ mod tests {
             old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
             old.pragma_update(None, "user_version", seen as i64).unwrap();
             old.execute("INSERT INTO components (digest, info, bytes) VALUES ('sha256:0', '{}', x'00')", []).unwrap();
+            if seen >= 2 {
+                let parked = "INSERT INTO topics (id, name, created_at) VALUES (1, 'a', 0);
+                              INSERT INTO consumers (id, function, topic, position) VALUES (1, 'f', 1, 1);
+                              INSERT INTO parked (consumer, offset, head, attempts, error) VALUES (1, 0, 1, 1, '')";
+                old.execute_batch(parked).unwrap();
+            }
             drop(old);
             let connection = open(&file).unwrap();
             assert_eq!(version(&connection).unwrap(), MIGRATIONS.len() as i64);
             assert!(connection.prepare("SELECT 1 FROM components").unwrap().exists([]).unwrap());
             connection.prepare("SELECT 1 FROM event_history").unwrap();
+            assert_eq!(connection.prepare("SELECT 1 FROM parked").unwrap().exists([]).unwrap(), seen >= 2);
         }
     }
 }

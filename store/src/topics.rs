@@ -14,7 +14,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use std::sync::atomic::Ordering;
 
 /// Events that are dropped in one change, and bytes of them: a few milliseconds in which no append is made.
-const PIECE: (u64, u64) = (500, 4 << 20);
+pub(crate) const PIECE: (u64, u64) = (500, 4 << 20);
 /// Events, and bytes of them, that are read on the async thread: some 20 µs of work.
 const LOOK: (u64, usize) = (8, 64 << 10);
 
@@ -493,10 +493,9 @@ fn expired(connection: &Connection, topic: &TopicName, now: u64) -> Result<Offse
     Ok(expired)
 }
 
-/// Takes a topic away at once, and leaves its events, which may be many, to [`sweep`].
-fn remove(connection: &Connection, name: &TopicName) -> Result<()> {
+/// Takes a topic away at once, and leaves its events, and what its consumers parked, to be swept: they may be many.
+pub(crate) fn remove(connection: &Connection, name: &TopicName) -> Result<()> {
     let log = found(name, Log::find(connection, name))?;
-    // With what they parked.
     connection.prepare_cached("DELETE FROM consumers WHERE topic = ?1")?.execute([log.id])?;
     connection.prepare_cached("UPDATE topics SET name = NULL WHERE id = ?1")?.execute([log.id])?;
     Ok(())

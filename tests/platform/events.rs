@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Platform {
     /// Publishes to a topic, however that ends.
-    async fn post_events(&self, topic: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn post_events(&self, topic: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
         let mut request = Request::post(format!("{}/api/topics/{topic}/events", self.admin));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -24,7 +24,7 @@ impl Platform {
     }
 
     /// Publishes events, which must all be taken, and answers with their offsets.
-    async fn publish(&self, topic: &str, events: &[Value]) -> Vec<u64> {
+    pub(crate) async fn publish(&self, topic: &str, events: &[Value]) -> Vec<u64> {
         let batch = serde_json::to_vec(events).unwrap();
         let answer = self.post_events(topic, &[("content-type", "application/cloudevents-batch+json")], batch).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
@@ -33,7 +33,7 @@ impl Platform {
         events.iter().map(|event| event["offset"].as_u64().unwrap()).collect()
     }
 
-    async fn create_topic(&self, topic: &str) {
+    pub(crate) async fn create_topic(&self, topic: &str) {
         let answer = self.admin(Method::PUT, &format!("/api/topics/{topic}"), Value::Null).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     }
@@ -106,7 +106,7 @@ impl Platform {
 }
 
 /// An event for the guest `obey`.
-fn order(id: impl ToString, key: Option<&str>, steps: Value) -> Value {
+pub(crate) fn order(id: impl ToString, key: Option<&str>, steps: Value) -> Value {
     let mut event =
         json!({ "specversion": "1.0", "id": id.to_string(), "source": "/test", "type": "order", "data": steps });
     if let Some(key) = key {
@@ -116,7 +116,7 @@ fn order(id: impl ToString, key: Option<&str>, steps: Value) -> Value {
 }
 
 /// A manifest that reads `orders` from the beginning, keeps state, and publishes to `results`; with more on top.
-fn obeying(more: Value) -> Value {
+pub(crate) fn obeying(more: Value) -> Value {
     let mut manifest = json!({
         "triggers": [{ "topic": { "name": "orders", "from": "beginning" } }],
         "publish": "results",

@@ -8,6 +8,7 @@ mod bad_input;
 mod capabilities;
 mod cli;
 mod deploys;
+mod disk;
 mod events;
 mod files;
 mod harness;

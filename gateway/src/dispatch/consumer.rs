@@ -294,9 +294,16 @@ impl Desk<'_> {
             return Ok(());
         }
         let settled = std::mem::take(&mut self.settled);
+        let (mut outputs, mut writes) = (Vec::new(), Vec::new());
+        for (_, settlement) in &settled {
+            if let Settlement::Dead(letter) = settlement {
+                let (announced, answered) = self.reading.told(letter);
+                outputs.extend(announced);
+                writes.extend(answered);
+            }
+        }
         let consumer = self.reading.name.clone();
-        let commit = Commit { consumer, settled, outputs: Vec::new(), reads: Vec::new(), writes: Vec::new() };
-        self.reading.commit(commit).await
+        self.reading.commit(Commit { consumer, settled, outputs, reads: Vec::new(), writes }).await
     }
 
     /// Counts what is parked, by key.

@@ -320,10 +320,9 @@ impl Lane {
                     }
                     retry::Verdict::GiveUp => {
                         let letter = item.letter(&reading.name, item.attempts() + 1, mistake.reason, mistake.error);
-                        writes.extend(requests::failed(&letter));
-                        if let Some(topic) = &reading.function.version.manifest.retry.dead_letter {
-                            outputs.push((topic.clone(), retry::announcement(&letter)));
-                        }
+                        let (announced, answered) = reading.told(&letter);
+                        outputs.extend(announced);
+                        writes.extend(answered);
                         (Settlement::Dead(Box::new(letter)), Ended::Dead)
                     }
                 },

@@ -1,10 +1,17 @@
 //! One function's reading of one topic: what its consumer and its lanes have in common.
 
-use super::{retry::jitter, settings::Settings};
+use super::{
+    requests,
+    retry::{self, jitter},
+    settings::Settings,
+    transaction::Output,
+};
 use crate::{active::ActiveFunction, backend::Backend};
+use bytes::Bytes;
 use dunlin_events::{
-    consumers::{Commit, CommitError, ConsumerName},
+    consumers::{Commit, CommitError, ConsumerName, DeadLetter},
     logs::{LogRecord, LogSink},
+    state::Key,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +27,13 @@ impl Reading {
     /// A line for the operator, in the function's log.
     pub(super) fn line(&self, message: String) -> LogRecord {
         LogRecord::of_platform(&self.function.version, message)
+    }
+
+    /// What is committed with a dead letter, so that others hear of it: those who read the topic the manifest names, and
+    /// whoever waits for the answer to a request.
+    pub(super) fn told(&self, letter: &DeadLetter) -> (Option<Output>, Option<(Key, Option<Bytes>)>) {
+        let topic = self.function.version.manifest.retry.dead_letter.clone();
+        (topic.map(|topic| (topic, retry::announcement(letter))), requests::failed(letter))
     }
 
     /// Commits what was run, again and again while the disk doesn't let it: the work is done, and what it read is checked

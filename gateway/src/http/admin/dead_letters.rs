@@ -95,10 +95,21 @@ async fn find(app: &App, number: u64) -> Result<DeadLetter, Refusal> {
 async fn redrive(State(app): Shared, body: Body) -> Answer {
     let filter = selected(&app, read_json(body).await?).await?;
     let number = filter.number;
-    let (consumers, redriven) = app.backend.consumers.redrive(filter, now_millis()).await?;
-    for consumer in &consumers {
-        app.deployments.wake(consumer);
-    }
+    let redriven = {
+        let app = app.clone();
+        // Also when the client goes away: what is given back has to be run.
+        let redriving = tokio::spawn(async move {
+            let result = app.backend.consumers.redrive(filter, now_millis()).await;
+            let given: Vec<_> = match &result {
+                Ok((consumers, _)) => consumers.clone(),
+                // It may have come to some of them.
+                Err(_) => app.backend.consumers.consumers().await?.into_iter().map(|consumer| consumer.name).collect(),
+            };
+            given.iter().for_each(|consumer| app.deployments.wake(consumer));
+            result.map(|(_, redriven)| redriven)
+        });
+        redriving.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
+    };
     match number {
         Some(number) if redriven == 0 => {
             let consumer = find(&app, number).await?.consumer;
