@@ -223,14 +223,19 @@ fn types_row(id: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_type_reads_the_same_from_a_snapshot_and_from_the_log() {
-    for settings in [&SETTINGS[..], &["--log-bin=bin", "--binlog-format=ROW", "--server-id=1", "--log-bin-compress"][..]] {
+    for settings in
+        [&SETTINGS[..], &["--log-bin=bin", "--binlog-format=ROW", "--server-id=1", "--log-bin-compress"][..]]
+    {
         let server = MariaDb::start_with(settings);
         server.sql(&format!("SET sql_mode = ''; {TYPES}; {}", types_row("1")));
         let folder = TempDir::new().unwrap();
         let platform = platform(folder.path());
         platform.feed(fed_by(&server, json!({ "tables": ["shop.types"] })));
         platform.events_once("feed.database", 1).await;
-        server.sql(&format!("SET sql_mode = ''; {} UPDATE shop.types SET nul = 5 WHERE id = 1", types_row("18446744073709551615")));
+        server.sql(&format!(
+            "SET sql_mode = ''; {} UPDATE shop.types SET nul = 5 WHERE id = 1",
+            types_row("18446744073709551615")
+        ));
         let events = platform.events_once("feed.database", 3).await;
         let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["dunlin.database.snapshot", "dunlin.database.insert", "dunlin.database.update"]);

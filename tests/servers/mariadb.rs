@@ -29,7 +29,8 @@ pub(crate) struct MariaDb {
 }
 
 /// What a feed needs, as in the documentation.
-pub(crate) const SETTINGS: [&str; 4] = ["--log-bin=bin", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--server-id=1"];
+pub(crate) const SETTINGS: [&str; 4] =
+    ["--log-bin=bin", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--server-id=1"];
 
 impl MariaDb {
     pub(crate) fn start() -> Self {
