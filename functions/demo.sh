@@ -67,9 +67,11 @@ address() { sed -n "s/^$1  *\(http[^ ]*\).*/\1/p" "$output" | head -n 1; }
 functions=$(address functions)
 server=$(address admin)
 
-# `fan-out` calls the others, wherever they are. `orders/analytics` comes last, when there are orders to count.
+# `fan-out` calls the others, wherever they are. `orders/analytics` comes last, when there are orders to count. What runs
+# for the changes of a database has to wait for one.
 for function in */ orders/*/; do
-  [ ! -f "$function/function.yaml" ] || [ "$function" = orders/analytics/ ] || deployed+=("$function")
+  [ -f "$function/function.yaml" ] && [ "$function" != orders/analytics/ ] || continue
+  grep -q '^  - database:' "$function/function.yaml" || deployed+=("$function")
 done
 DUNLIN_FUNCTIONS=$functions "$dunlin" deploy "${deployed[@]}" --server "$server"
 
@@ -118,14 +120,6 @@ try 'a webhook, signed as GitHub signs it' '202' "$functions/hooks/github" -w '%
   -H 'content-type: application/json' -d '{"zen": "Keep it logically awesome."}'
 try 'no such route' '"status":404' "$functions/nowhere"
 
-# A shop of functions that know each other only by their events: orders/README.md. Orders come in, and what happens is shown.
-say
-say "A shop: four orders come in, and functions react to one another's events."
-say
-order() {
-  "$dunlin" invoke orders-api /orders --server "$server" -H 'content-type: application/json' -H "idempotency-key: demo-$1" \
-    -d "{\"customer\": \"$2\", \"items\": [{\"sku\": \"$3\", \"quantity\": $4, \"price\": $5}]}" >/dev/null
-}
 shown() { # TOPIC: prints its events once there are as many as $2
   local tries=0
   until [ "$("$dunlin" events tail "$1" --last 1000 --server "$server" | wc -l)" -ge "$2" ]; do
@@ -134,6 +128,23 @@ shown() { # TOPIC: prints its events once there are as many as $2
     sleep 0.1
   done
   [ "$mode" = check ] || "$dunlin" events tail "$1" --last "$2" --server "$server" | cut -c 1-140 | sed "s/^/  $1 /"
+}
+
+# Others run without being asked: at times, and for files that are dropped into a folder.
+try 'what makes functions run, and how it stands' '"state":"running"' "$server/api/triggers"
+mkdir -p statements/inbox
+printf 'date,text,cents\n2026-01-01,rent,-80000\n' >statements/inbox/demo.csv
+trap 'stop; rm -f statements/inbox/demo.csv' EXIT
+[ "$mode" = check ] || say "  # a file was dropped into functions/statements/inbox, and a function has read it"
+shown statements 1
+
+# A shop of functions that know each other only by their events: orders/README.md. Orders come in, and what happens is shown.
+say
+say "A shop: four orders come in, and functions react to one another's events."
+say
+order() {
+  "$dunlin" invoke orders-api /orders --server "$server" -H 'content-type: application/json' -H "idempotency-key: demo-$1" \
+    -d "{\"customer\": \"$2\", \"items\": [{\"sku\": \"$3\", \"quantity\": $4, \"price\": $5}]}" >/dev/null
 }
 order 1 ada tea 2 450
 order 2 grace coffee 1 990
