@@ -24,7 +24,7 @@ impl Platform {
     }
 
     /// Publishes events, which must all be taken, and answers with their offsets.
-    async fn publish(&self, topic: &str, events: &[Value]) -> Vec<u64> {
+    pub(crate) async fn publish(&self, topic: &str, events: &[Value]) -> Vec<u64> {
         let batch = serde_json::to_vec(events).unwrap();
         let answer = self.post_events(topic, &[("content-type", "application/cloudevents-batch+json")], batch).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
@@ -39,7 +39,7 @@ impl Platform {
     }
 
     /// Everything a topic holds, oldest first.
-    async fn events(&self, topic: &str) -> Vec<Value> {
+    pub(crate) async fn events(&self, topic: &str) -> Vec<Value> {
         let (mut events, mut from) = (Vec::new(), 0);
         loop {
             let path = format!("/api/topics/{topic}/events?from={from}&limit=10000");
@@ -54,7 +54,7 @@ impl Platform {
     }
 
     /// Waits until a topic holds so many events, and answers with them.
-    async fn events_once(&self, topic: &str, count: usize) -> Vec<Value> {
+    pub(crate) async fn events_once(&self, topic: &str, count: usize) -> Vec<Value> {
         let start = Instant::now();
         loop {
             let events = self.events(topic).await;
@@ -72,7 +72,7 @@ impl Platform {
     }
 
     /// Waits until a function has settled all of a topic.
-    async fn caught_up(&self, function: &str, topic: &str) -> Value {
+    pub(crate) async fn caught_up(&self, function: &str, topic: &str) -> Value {
         let start = Instant::now();
         loop {
             let consumer = self.consumer(function, topic).await;

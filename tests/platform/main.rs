@@ -12,4 +12,5 @@ mod events;
 mod harness;
 mod isolation;
 mod rooms;
+mod schedules;
 mod serving;
