@@ -488,6 +488,7 @@ mod tests {
             (json!({ "cron": "0 3 * * *", "timezone": "Europe/Berln" }), "/timezone", "did you mean `Europe/Berlin`?"),
             (json!({ "cron": "0 3 * * *", "timezone": "berlin" }), "/timezone", "did you mean `Europe/Berlin`?"),
             (json!({ "cron": "0 3 * * *", "timezone": "PDT" }), "/timezone", "in the IANA database"),
+            (json!({ "missed": "all" }), "", "write one of `cron"),
             (json!({ "at": "2027-01-01T00:00" }), "/at", "write a time to come"),
             (json!({ "every": "1h", "start": "2028-01-01", "end": "2027-06-01" }), "/end", "after `start`"),
             (json!({ "every": "1h", "end": "2026-12-31" }), "/end", "write a later `end`"),

@@ -279,5 +279,5 @@ fn schedules_run_when_croniter_says_so() {
     }
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
     println!("{compared} runs compared, {repeated} schedules with repeated times, {never} that never run");
-    assert!(compared > 60_000 && repeated > 100 && never > 10, "{compared}, {repeated}, {never}");
+    assert!(compared > 70_000 && repeated > 20 && never > 0, "{compared}, {repeated}, {never}");
 }
