@@ -16,5 +16,6 @@ mod isolation;
 mod mysql;
 mod postgres;
 mod rooms;
+mod schedules;
 mod serving;
 mod webhooks;

@@ -341,6 +341,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn two_nodes_run_no_time_twice() {
+        let folder = TempDir::new().unwrap();
+        let intake = TestIntake::open(folder.path()).await;
+        let node = || schedule(json!({ "every": "100ms", "missed": "all" }));
+        let (one, other) = (node(), node());
+        tokio::select! {
+            ended = one.run(&intake) => panic!("it ended: {ended:?}"),
+            ended = other.run(&intake) => panic!("it ended: {ended:?}"),
+            () = intake.wait_for(10) => (),
+        }
+        let events = intake.events().await;
+        let times: std::collections::BTreeSet<_> =
+            events.iter().map(|event| event.time().unwrap().to_owned()).collect();
+        assert_eq!(times.len(), events.len());
+    }
+
+    #[tokio::test]
     async fn missed_times_are_made_up_for_as_the_manifest_says() {
         for (missed, expected) in [("skip", 0), ("once", 1), ("all", 5)] {
             let folder = TempDir::new().unwrap();
@@ -471,6 +488,7 @@ mod tests {
             (json!({ "cron": "0 3 * * *", "timezone": "Europe/Berln" }), "/timezone", "did you mean `Europe/Berlin`?"),
             (json!({ "cron": "0 3 * * *", "timezone": "berlin" }), "/timezone", "did you mean `Europe/Berlin`?"),
             (json!({ "cron": "0 3 * * *", "timezone": "PDT" }), "/timezone", "in the IANA database"),
+            (json!({ "missed": "all" }), "", "write one of `cron"),
             (json!({ "at": "2027-01-01T00:00" }), "/at", "write a time to come"),
             (json!({ "every": "1h", "start": "2028-01-01", "end": "2027-06-01" }), "/end", "after `start`"),
             (json!({ "every": "1h", "end": "2026-12-31" }), "/end", "write a later `end`"),

@@ -112,16 +112,12 @@ impl ScheduleTrigger {
         let mut problems = Vec::new();
         let kinds = [("cron", self.cron.is_some()), ("every", self.every.is_some()), ("at", self.at.is_some())];
         let given: Vec<_> = kinds.iter().filter(|(_, given)| *given).map(|(kind, _)| *kind).collect();
-        match given[..] {
-            [] => problems.push(
-                Problem::new("", "the schedule says no times")
-                    .help("write one of `cron: \"0 3 * * *\"`, `every: 30s` and `at: 2027-01-01T00:00`"),
-            ),
-            [_] => (),
-            [first, second, ..] => problems.push(
+        // Without any there may have been one that can't be read, and is told: what runs the schedule says the rest.
+        if let [first, second, ..] = given[..] {
+            problems.push(
                 Problem::new(format!("/{second}"), format!("the schedule has both `{first}` and `{second}`"))
                     .help("keep one of the two, and write a schedule of its own for the other"),
-            ),
+            );
         }
         if self.at.is_some() {
             for (key, there) in [("start", self.start.is_some()), ("end", self.end.is_some())] {
@@ -156,20 +152,14 @@ impl ScheduleTrigger {
 
 /// Schedules of one function that nothing tells apart: their events would have the same ids.
 pub(super) fn indistinct(triggers: &[Trigger]) -> Vec<Problem> {
-    let schedules: Vec<_> = triggers
-        .iter()
-        .enumerate()
-        .filter_map(|(index, trigger)| match trigger {
-            Trigger::Schedule(schedule) => Some((index, schedule, schedule.key())),
-            _ => None,
-        })
-        .collect();
     let mut problems = Vec::new();
-    for (at, (index, schedule, key)) in schedules.iter().enumerate() {
+    let mut before: Vec<(usize, &ScheduleTrigger, String)> = Vec::new();
+    for (index, trigger) in triggers.iter().enumerate() {
+        let Trigger::Schedule(schedule) = trigger else { continue };
+        let key = schedule.key();
         // Those that are there twice to the letter are told already.
-        let same =
-            |(_, other, other_key): &&(usize, &Box<ScheduleTrigger>, String)| key == other_key && schedule != other;
-        if let Some((other, ..)) = schedules[..at].iter().find(same) {
+        let same = before.iter().find(|(_, other, other_key)| key == *other_key && **schedule != **other);
+        if let Some((other, ..)) = same {
             problems.push(
                 Problem::new(format!("/triggers/{index}/schedule"), format!("it is `{key}`, as trigger {other} is"))
                     .help(
@@ -177,6 +167,7 @@ pub(super) fn indistinct(triggers: &[Trigger]) -> Vec<Problem> {
                     ),
             );
         }
+        before.push((index, schedule, key));
     }
     problems
 }
@@ -397,7 +388,6 @@ mod tests {
     #[test]
     fn contradictions_are_told_where_they_are() {
         assert_eq!(problems(json!({ "cron": "0 3 * * *", "missed": "once", "catch_up": "1h" })), [""; 0]);
-        assert_eq!(problems(json!({ "timezone": "Europe/Berlin" })), [""]);
         assert_eq!(problems(json!({ "cron": "0 3 * * *", "every": "1h" })), ["/every"]);
         assert_eq!(problems(json!({ "at": "2027-01-01", "end": "2028-01-01" })), ["/end", "/at"]);
         assert_eq!(problems(json!({ "every": "1h", "catch_up": "1h" })), ["/catch_up"]);

@@ -63,7 +63,10 @@ impl Times {
                 Kind::Every { interval, from: start.unwrap_or(0) }
             }
             (None, None, Some(at)) => Kind::At(moment("at", at, 0)?),
-            (None, None, None) => return Err(Problem::new("", "the schedule says no times")),
+            (None, None, None) => {
+                return Err(Problem::new("", "the schedule says no times")
+                    .help("write one of `cron: \"0 3 * * *\"`, `every: 30s` and `at: 2027-01-01T00:00`"));
+            }
         };
         Ok(Self { kind, zone, start: start.unwrap_or(i64::MIN), end })
     }

@@ -1,0 +1,209 @@
+//! Schedules on the real platform: over crashes, downtime and changes of clocks. Where a test needs another time of the year,
+//! the platform runs under `faketime`, which starts its wall clock where the test wants it.
+
+use crate::harness::{Platform, arguments_of_up, command, dunlin, guest, repository, shown, write_function};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Longer than anything here takes, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A platform whose wall clock starts at this time of UTC. What is slept and waited goes by another, which is left alone.
+fn start_at(data: &Path, time: &str) -> Platform {
+    // The library that `faketime` puts before others. Started by it, the platform would outlive its kill.
+    let library = Command::new("faketime").args(["-m", time, "printenv", "LD_PRELOAD"]).output().unwrap();
+    assert!(library.status.success(), "{}", shown(&library));
+    let mut command = Command::new(dunlin());
+    command.args(arguments_of_up(data)).env("LD_PRELOAD", String::from_utf8(library.stdout).unwrap().trim());
+    command.env("TZ", "UTC").env("FAKETIME", format!("@{time}")).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    Platform::start_command(data, &mut command)
+}
+
+/// When a schedule's event was scheduled, in milliseconds since the Unix epoch.
+fn millis(event: &Value) -> u128 {
+    let time = humantime::parse_rfc3339(event["time"].as_str().unwrap()).unwrap();
+    time.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
+}
+
+/// Killed again and again while three schedules run ten times a second, at moments that fall between any two steps: each
+/// time has its event once, and the function's effects with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn killed_a_hundred_times() {
+    const KILLS: u64 = 100;
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let mut platform = Platform::start_in(&data, &[]);
+    let schedules = ["100ms", "133ms", "166ms"]
+        .map(|every| json!({ "schedule": { "name": format!("every-{every}"), "every": every, "missed": "all" } }));
+    let manifest = json!({ "triggers": schedules, "publish": "told", "allow": { "state": true } });
+    platform.deploy("digest", &guest("digest"), manifest);
+    let mut seed = 0x9e37_79b9_u64;
+    for _ in 0..KILLS {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        tokio::time::sleep(Duration::from_millis(seed % 150)).await;
+        platform.signal("KILL");
+        platform.wait();
+        platform = Platform::start_in(&data, &[]);
+    }
+    platform.caught_up("digest", "digest.schedule").await;
+    // It goes on while it is looked at: what is told is for the events up to some moment.
+    let told = platform.events("told").await.len();
+    let mut times: BTreeMap<String, Vec<u128>> = BTreeMap::new();
+    let events = platform.events("digest.schedule").await;
+    for event in &events {
+        times.entry(event["subject"].as_str().unwrap().to_owned()).or_default().push(millis(event));
+    }
+    assert_eq!(times.keys().collect::<Vec<_>>(), ["every-100ms", "every-133ms", "every-166ms"]);
+    for (name, interval) in [("every-100ms", 100), ("every-133ms", 133), ("every-166ms", 166)] {
+        let times = &times[name];
+        let lost = times.windows(2).find(|two| two[1] != two[0] + interval);
+        assert_eq!(lost, None, "`{name}`: each once, in order, none left out");
+        assert!(times.len() > KILLS as usize, "it did too little between the kills: {}", times.len());
+    }
+    assert!(told <= events.len());
+    platform.caught_up("digest", "digest.schedule").await;
+    let (told, events) = (platform.events("told").await, platform.events("digest.schedule").await);
+    let missed = events.iter().filter(|event| event["data"]["missed"] == true).count();
+    assert!(missed > 0 && missed < events.len(), "some were missed, and not all: {missed} of {}", events.len());
+    assert!(events.len() - told.len() < 100, "{} events, and {} were told", events.len(), told.len());
+}
+
+/// The example, with an evening on which the platform was down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_example_tells_each_evening_once() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let example = repository().join("functions/digest");
+    let message = |id: &str, from: &str| json!({ "specversion": "1.0", "id": id, "source": "/a", "type": "message", "data": { "from": from } });
+
+    // A Friday: seconds before six in Berlin.
+    let platform = start_at(&data, "2026-11-20 16:59:55");
+    let output = platform.dunlin(&["deploy", example.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", shown(&output));
+    platform.publish("messages", &[message("1", "ada"), message("2", "bob"), message("3", "ada")]).await;
+    platform.caught_up("digest", "messages").await;
+    let told = platform.events_once("digests", 1).await;
+    assert_eq!(told[0]["data"]["day"], "2026-11-20");
+    let schedule = platform.events("digest.schedule").await.remove(0);
+    assert_eq!(schedule["id"], "digest/evening/2026-11-20T17:00:00Z");
+    assert_eq!(schedule["source"], "/functions/digest/schedules/evening");
+    assert_eq!(schedule["data"], json!({ "scheduled": "2026-11-20T18:00:00+01:00", "missed": false }));
+    let output = platform.dunlin(&["schedules"]);
+    let table = shown(&output);
+    for line in
+        ["digest    evening: 0 18 * * MON-FRI Europe/Berlin", "2026-11-23T18:00:00+01:00", "2026-11-27T18:00:00+01:00"]
+    {
+        assert!(table.contains(line), "no `{line}` in {table}");
+    }
+    assert_eq!(table.matches("T18:00:00+01:00").count(), 5, "{table}");
+    drop(platform);
+
+    // Killed over Monday's and Tuesday's evening.
+    let platform = start_at(&data, "2026-11-24 22:00:00");
+    let told = platform.events_once("digests", 2).await;
+    assert_eq!(told[1]["data"], json!({ "day": "2026-11-24", "messages": {} }));
+    let schedule = platform.events("digest.schedule").await.remove(1);
+    assert_eq!((&schedule["time"], &schedule["data"]["missed"]), (&json!("2026-11-24T17:00:00Z"), &json!(true)));
+    drop(platform);
+
+    // A clock that was set back: what comes again has come.
+    let platform = start_at(&data, "2026-11-20 16:59:58");
+    platform.publish("messages", &[message("4", "ada")]).await;
+    platform.caught_up("digest", "messages").await;
+    let start = Instant::now();
+    while waits_until(&platform).await != json!(1_795_453_200_000_u64) {
+        assert!(start.elapsed() < PATIENCE, "it does not wait for Monday");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(platform.events("digest.schedule").await.len(), 2);
+}
+
+async fn waits_until(platform: &Platform) -> Value {
+    let list = platform.admin(http::Method::GET, "/api/triggers", Value::Null).await.json();
+    let schedule =
+        list["triggers"].as_array().unwrap().iter().find(|trigger| trigger["trigger"]["schedule"].is_object());
+    schedule.map(|trigger| trigger["until"].clone()).unwrap_or_default()
+}
+
+/// Berlin's clocks go forward at 01:00 UTC and back at 01:00 UTC: the half hour that is skipped runs at the change, and the
+/// one that comes twice runs once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_change_of_clocks_while_it_runs() {
+    // `once` where the machine is so slow that the change comes before the platform.
+    let schedule = |name: &str, cron: &str| json!({ "schedule": { "name": name, "cron": cron, "timezone": "Europe/Berlin", "missed": "once" } });
+    for (deployed, before, expected) in [
+        (
+            "2026-03-29 00:10:00",
+            "2026-03-29 00:59:58",
+            json!({ "fixed": "2026-03-29T03:00:00+02:00", "hourly": "2026-03-29T03:00:00+02:00" }),
+        ),
+        // The second two o'clock.
+        ("2026-10-25 00:40:00", "2026-10-25 00:59:58", json!({ "hourly": "2026-10-25T02:00:00+01:00" })),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().join("data");
+        let triggers = [schedule("fixed", "0,30 2 * * *"), schedule("hourly", "0 * * * *")];
+        let platform = start_at(&data, deployed);
+        let manifest = json!({ "triggers": triggers, "publish": "told", "allow": { "state": true } });
+        platform.deploy("clocks", &guest("digest"), manifest);
+        let start = Instant::now();
+        while waits_until(&platform).await.is_null() {
+            assert!(start.elapsed() < PATIENCE, "it does not wait for a time");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop(platform);
+        let platform = start_at(&data, before);
+        let expected = expected.as_object().unwrap();
+        for event in platform.events_once("clocks.schedule", expected.len()).await {
+            let name = event["subject"].as_str().unwrap();
+            assert_eq!(Some(&event["data"]["scheduled"]), expected.get(name), "{event}");
+        }
+    }
+}
+
+/// Each mistake is told where it is, with its fix, and nothing is deployed.
+#[test]
+fn mistakes_are_told_at_deploy() {
+    let platform = Platform::start();
+    let folder = TempDir::new().unwrap();
+    write_function(folder.path(), "bad", &guest("digest"), json!({}));
+    for (schedule, expected) in [
+        ("{ cron: \"0 24 * * *\" }", ["5:32", "`24` is no hour", "from 0 to 23"]),
+        ("{ cron: \"0 0 30 2 *\" }", ["5:32", "it never runs", "change the day or the month"]),
+        ("{ cron: \"0 3 * *\" }", ["5:32", "it has 4 fields", "such as `0 3 * * *`"]),
+        ("{ every: 10ms }", ["5:33", "`10ms` is not an interval", "from 100ms"]),
+        (
+            "{ every: 1h, timezone: Europe/Berln }",
+            ["5:47", "there is no time zone `Europe/Berln`", "did you mean `Europe/Berlin`?"],
+        ),
+        ("{ at: 2020-01-01T00:00 }", ["5:30", "is over, so the schedule would never run", "write a time to come"]),
+        ("{ at: tomorrow }", ["5:30", "`tomorrow` is not a time", "`2027-01-01T09:00`"]),
+        ("{ every: 1h, end: 2026-01-01 }", ["5:42", "has no time left before it ends", "write a later `end`"]),
+        ("{ every: 1h, cron: \"@daily\" }", ["5:33", "both `cron` and `every`", "keep one of the two"]),
+        ("{ missed: all }", ["5:14", "says no times", "write one of"]),
+        ("{ every: 1h, missed: twice }", ["5:45", "`twice`", "`skip`"]),
+        ("{ evry: 1h }", ["5:26", "unknown key `evry`", "did you mean `every`?"]),
+    ] {
+        let manifest = format!(
+            "name: bad\ncomponent: function.wasm\npublish: told\nallow: {{ state: true }}\ntriggers: [{{ schedule: {schedule} }}]\n"
+        );
+        std::fs::write(folder.path().join("function.yaml"), manifest).unwrap();
+        let output = platform.dunlin(&["deploy", folder.path().to_str().unwrap()]);
+        let text = shown(&output);
+        assert!(!output.status.success(), "{schedule}: {text}");
+        for part in expected {
+            assert!(text.contains(part), "{schedule}: no `{part}` in {text}");
+        }
+    }
+    let output = platform.dunlin(&["schedules"]);
+    assert!(shown(&output).contains("no deployed function has a schedule"), "{}", shown(&output));
+    assert!(!command(&["schedules"]).output().unwrap().status.success());
+}
