@@ -152,13 +152,15 @@ impl Webhook {
             function.statuses[self.trigger].took(u64::from(!appended.duplicate));
             Ok(marked(self.taken(appended)))
         };
-        match answered.await {
+        let answered: Result<_, Refused> = answered.await;
+        match answered {
             Ok(response) => {
                 self.refusals.over(function, self.trigger);
                 response
             }
             Err(refused) => {
-                self.refusals.tell(function, self.trigger, &*logs, id, || self.told(&refused));
+                let why = (refused.reason(), || self.told(&refused));
+                self.refusals.tell(function, self.trigger, &*logs, id, why);
                 marked(problem(&refused).response(id).map(Answer::Own))
             }
         }
@@ -308,6 +310,18 @@ impl Webhook {
 }
 
 impl Refused {
+    /// What tells it from others in the log.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unverified(unverified) => unverified.reason(),
+            Self::Bad { reason, .. } => reason,
+            Self::NoSecret(_) => "secret",
+            Self::Busy => "busy",
+            Self::Unkept(_) => "unkept",
+            Self::Body(_) => "request-body",
+        }
+    }
+
     fn bad(status: StatusCode, reason: &'static str, why: String) -> Self {
         Self::Bad { status, reason, why }
     }

@@ -1,5 +1,5 @@
-//! What operators are told of calls that were refused: the reason in the function's log and beside its trigger, now and
-//! then. Who floods a webhook with forged calls shall push nothing else out of the log.
+//! What operators are told of calls that were refused: the reason in the function's log and beside its trigger, each reason
+//! now and then. Who floods a webhook with forged calls shall push nothing else out of the log.
 
 use crate::active::ActiveFunction;
 use dunlin_events::{
@@ -8,11 +8,12 @@ use dunlin_events::{
     source::Report,
 };
 use std::{
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// A line of the log at most this often.
+/// A line of the log for each reason at most this often. There are a dozen reasons.
 const PAUSE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -21,9 +22,8 @@ pub(super) struct Refusals(Mutex<Counted>);
 #[derive(Default)]
 struct Counted {
     total: u64,
-    /// Since the last line.
-    untold: u64,
-    told: Option<Instant>,
+    /// By reason: when it was last told, and how many were not since.
+    told: HashMap<&'static str, (Instant, u64)>,
     /// The last call was refused.
     last: bool,
 }
@@ -36,20 +36,28 @@ impl Refusals {
         trigger: usize,
         logs: &dyn LogSink,
         id: InvocationId,
-        why: impl FnOnce() -> String,
+        (reason, why): (&'static str, impl FnOnce() -> String),
     ) {
         let status = &function.statuses[trigger];
         let (total, untold) = {
             let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             counted.total += 1;
             counted.last = true;
-            if counted.told.is_some_and(|told| told.elapsed() < PAUSE) {
-                counted.untold += 1;
-                (counted.total, None)
-            } else {
-                counted.told = Some(Instant::now());
-                (counted.total, Some(std::mem::take(&mut counted.untold)))
-            }
+            let untold = match counted.told.get_mut(reason) {
+                Some((told, untold)) if told.elapsed() < PAUSE => {
+                    *untold += 1;
+                    None
+                }
+                Some((told, untold)) => {
+                    *told = Instant::now();
+                    Some(std::mem::take(untold))
+                }
+                None => {
+                    counted.told.insert(reason, (Instant::now(), 0));
+                    Some(0)
+                }
+            };
+            (counted.total, untold)
         };
         status.report(Report::Detail("refused", total.into()));
         let Some(untold) = untold else { return };

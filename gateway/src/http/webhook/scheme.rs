@@ -99,6 +99,20 @@ pub(super) enum Unverified {
     Body,
 }
 
+impl Unverified {
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "missing",
+            Self::Malformed { .. } => "malformed",
+            Self::Timestamp(_) => "timestamp",
+            Self::Stale { .. } => "stale",
+            Self::Signature | Self::Token | Self::Address { .. } => "signature",
+            Self::Unsigned => "unsigned",
+            Self::Body => "body",
+        }
+    }
+}
+
 impl Scheme {
     /// The header without which a call can't be one of the service: it is refused before its body is read.
     pub(super) fn header(&self) -> HeaderName {
