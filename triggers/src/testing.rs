@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Event, FunctionName,
-    consumers::{Commit, ConsumerName, Consumers as _, Fate, Settlement, Start, Taken},
+    consumers::{Commit, ConsumerName, Consumers, Fate, Settlement, Start, Taken},
     source::{Intake, Report, SourceError},
     state::{Bucket, Key, StateStore as _},
     topics::{Appended, EventLog as _, Offset, TopicName},
