@@ -142,6 +142,8 @@ enum Next {
     Record {
         kind: &'static str,
         data: Vec<u8>,
+        /// Bytes before it that are left of line breaks.
+        skipped: u64,
     },
     Lost,
     /// Nothing that counts: an empty line.
@@ -191,10 +193,10 @@ impl Reader {
         while piece.records.len() + usize::try_from(piece.lost).unwrap_or(usize::MAX) < PIECE.0 && bytes < PIECE.1 {
             let at = self.at;
             match self.next()? {
-                Next::Record { kind, data } => {
+                Next::Record { kind, data, skipped } => {
                     self.number += 1;
                     bytes += data.len();
-                    piece.records.push(Record { number: self.number, at, kind, data });
+                    piece.records.push(Record { number: self.number, at: at + skipped, kind, data });
                 }
                 Next::Lost => {
                     self.number += 1;
@@ -236,7 +238,7 @@ impl Reader {
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(Next::Nothing);
         }
-        Ok(Next::Record { kind: if json { "application/json" } else { "text/plain" }, data: line })
+        Ok(Next::Record { kind: if json { "application/json" } else { "text/plain" }, data: line, skipped: 0 })
     }
 
     /// Passes over the rest of a line, however long it is.
@@ -267,16 +269,23 @@ impl Reader {
 
     /// The next record as an object of its fields; as it stands where it doesn't fit the header.
     fn values(&mut self) -> io::Result<Next> {
-        let Some((raw, values)) = self.split()? else { return Ok(Next::End) };
+        let Some((mut raw, values)) = self.split()? else { return Ok(Next::End) };
         let Some(values) = values else { return Ok(Next::Lost) };
+        let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let begin = raw.iter().position(|byte| !is_break(byte)).unwrap_or_default();
+        let end = raw.iter().rposition(|byte| !is_break(byte)).map_or(begin, |last| last + 1);
         let Format::Values { fields, kind, .. } = &self.format else { return Ok(Next::End) };
         let texts: Option<Vec<_>> = values.into_iter().map(|value| String::from_utf8(value).ok()).collect();
         Ok(match texts {
             Some(texts) if texts.len() == fields.len() => {
                 let object: Map<_, _> = fields.iter().cloned().zip(texts.into_iter().map(Value::from)).collect();
-                Next::Record { kind: "application/json", data: Value::Object(object).to_string().into_bytes() }
+                let data = Value::Object(object).to_string().into_bytes();
+                Next::Record { kind: "application/json", data, skipped: begin as u64 }
             }
-            _ => Next::Record { kind, data: raw },
+            _ => {
+                raw.truncate(end);
+                Next::Record { kind, data: raw.split_off(begin), skipped: begin as u64 }
+            }
         })
     }
 
@@ -288,7 +297,6 @@ impl Reader {
         let (mut written, mut ended, mut lost) = (0, 0, false);
         loop {
             let block = self.file.fill_buf()?;
-            let end = block.is_empty();
             let (result, read, wrote, ends_wrote) =
                 parser.read_record(block, &mut output[written..], &mut ends[ended..]);
             if !lost {
@@ -304,7 +312,6 @@ impl Reader {
                 raw.clear();
             }
             match result {
-                ReadRecordResult::InputEmpty if !end => {}
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull => output.resize(output.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => ends.resize(ends.len() * 2, 0),
@@ -318,7 +325,6 @@ impl Reader {
         let mut from = 0;
         let field = |end: &usize| output[std::mem::replace(&mut from, *end)..*end].to_vec();
         let values = ends[..ended].iter().map(field).collect();
-        while raw.pop_if(|last| matches!(last, b'\n' | b'\r')).is_some() {}
         Ok(Some((raw, Some(values))))
     }
 }

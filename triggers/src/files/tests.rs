@@ -239,6 +239,7 @@ async fn what_was_there_before_can_be_passed_over() {
     let mut inbox = Inbox::new().await;
     inbox.write("old", "1");
     inbox.start(serde_json::json!({ "settle": "10ms", "existing": false }));
+    inbox.until("begun", async || inbox.remembered().await == 1).await;
     inbox.done_with_all_before("new").await;
     inbox.stop().await;
     inbox.write("meanwhile", "3");
@@ -413,6 +414,7 @@ async fn records_are_events_with_their_place() {
     let first = inbox.intake.events().await.remove(0);
     assert_eq!((first.kind(), first.attribute("filerecord").unwrap()), ("dunlin.file.record", "1".into()));
     assert_eq!(first.attribute("fileposition").unwrap(), "17");
+    assert_eq!(inbox.intake.events().await[1].attribute("fileposition").unwrap(), "44");
     let ids: HashSet<_> = inbox.intake.events().await.iter().map(|event| event.id().to_owned()).collect();
     assert_eq!(ids.len(), 3);
 
