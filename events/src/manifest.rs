@@ -727,6 +727,19 @@ impl Manifest {
                 pointer: format!("/triggers/{index}/{}{}", trigger.kind(), problem.pointer),
                 ..problem
             }));
+            if let Trigger::Database(database) = trigger {
+                let same =
+                    |other: &Trigger| matches!(other, Trigger::Database(other) if other.shares_its_place(database));
+                if let Some(other) = self.triggers[..index].iter().position(same) {
+                    problems.push(
+                        Problem::new(
+                            format!("/triggers/{index}/database"),
+                            format!("it reads the changes of the same database as trigger {other}"),
+                        )
+                        .help("name all tables in one of them, or give one a `topic` of its own"),
+                    );
+                }
+            }
             let Trigger::Topic(topic) = trigger else { continue };
             let mut before = self.topic_triggers().take_while(|(other, _)| *other < index);
             if let Some((other, _)) = before.find(|(_, other)| topic.name.overlaps(&other.name)) {

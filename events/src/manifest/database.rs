@@ -555,6 +555,11 @@ impl DatabaseTrigger {
         }
     }
 
+    /// Whether two triggers of a function would keep their place in a database under the same name.
+    pub(super) fn shares_its_place(&self, other: &Self) -> bool {
+        self.url.place() == other.url.place() && self.slot == other.slot && self.topic == other.topic
+    }
+
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         match &self.outbox {
@@ -684,5 +689,20 @@ mod tests {
         assert_eq!(places(serde_json::json!({ "url": url, "tables": ["a.b"], "slot": "x" })), ["/slot"]);
         let both = serde_json::json!({ "url": url, "tables": ["a.b"], "outbox": { "table": "a.outbox" } });
         assert_eq!(places(both), ["/outbox"]);
+    }
+
+    #[test]
+    fn two_triggers_of_one_database_are_told_apart() {
+        let two = |second: serde_json::Value| {
+            let mut triggers = [serde_json::json!({ "url": "postgresql://a@b/c", "tables": ["a.b"] }), second];
+            triggers[1]["url"] = "postgresql://other@b/c".into();
+            let triggers = triggers.map(|trigger| serde_json::json!({ "database": trigger }));
+            let manifest = serde_json::json!({ "name": "f", "component": "f.wasm", "triggers": triggers });
+            let manifest: super::super::Manifest = serde_json::from_value(manifest).unwrap();
+            manifest.problems().into_iter().map(|problem| problem.pointer).collect::<Vec<_>>()
+        };
+        assert_eq!(two(serde_json::json!({ "tables": ["a.c"] })), ["/triggers/1/database"]);
+        assert!(two(serde_json::json!({ "tables": ["a.c"], "slot": "other" })).is_empty());
+        assert!(two(serde_json::json!({ "tables": ["a.c"], "topic": "other" })).is_empty());
     }
 }
