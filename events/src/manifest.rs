@@ -133,6 +133,17 @@ impl Trigger {
         }
     }
 
+    /// That nothing tells it from one before it, so that both would remember where they are in the same place. The pointer
+    /// is into the trigger.
+    fn clash(&self, before: &[Self]) -> Option<Problem> {
+        match self {
+            Self::Http(_) | Self::Topic(_) | Self::Webhook(_) => None,
+            Self::Schedule(schedule) => schedule.clash(before),
+            Self::Files(files) => files.clash(before),
+            Self::Database(database) => database.clash(before),
+        }
+    }
+
     /// What is wrong with it beyond its single values; pointers are into the trigger.
     fn problems(&self) -> Vec<Problem> {
         match self {
@@ -727,20 +738,11 @@ impl Manifest {
                 problems.push(Problem::new(format!("/triggers/{index}"), "this trigger is there twice"));
                 continue;
             }
-            problems.extend(trigger.problems().into_iter().map(|problem| Problem {
+            let clash = trigger.clash(&self.triggers[..index]);
+            problems.extend(trigger.problems().into_iter().chain(clash).map(|problem| Problem {
                 pointer: format!("/triggers/{index}/{}{}", trigger.kind(), problem.pointer),
                 ..problem
             }));
-            if let Trigger::Files(files) = trigger {
-                let same = |other: &Trigger| matches!(other, Trigger::Files(other) if other.path == files.path && other.topic == files.topic);
-                if let Some(other) = self.triggers[..index].iter().position(same) {
-                    let message = format!("trigger {other} has the files of `{}` already", files.path);
-                    problems.push(
-                        Problem::new(format!("/triggers/{index}/files/path"), message)
-                            .help("join the two: `include` takes several patterns; or give one a `topic` of its own"),
-                    );
-                }
-            }
             let Trigger::Topic(topic) = trigger else { continue };
             let mut before = self.topic_triggers().take_while(|(other, _)| *other < index);
             if let Some((other, _)) = before.find(|(_, other)| topic.name.overlaps(&other.name)) {
@@ -758,7 +760,6 @@ impl Manifest {
             }
         }
         problems.extend(self.order_problems());
-        problems.extend(schedule::indistinct(&self.triggers));
         problems
     }
 

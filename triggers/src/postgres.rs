@@ -42,8 +42,14 @@ use dunlin_events::{
 use lsn::Lsn;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 use stream::Feed;
+
+/// How long a deploy waits for the database.
+const CHECKING: Duration = Duration::from_secs(14);
 
 /// The source of a trigger whose database is PostgreSQL.
 pub(crate) struct Postgres {
@@ -147,6 +153,19 @@ impl Postgres {
 
     /// What can be known at deploy. Pointers are into the trigger.
     pub(crate) async fn check(&self) -> Vec<Problem> {
+        match tokio::time::timeout(CHECKING, self.checked()).await {
+            Ok(problems) => problems,
+            Err(_) => {
+                let message = format!("`{}` does not answer", self.place);
+                vec![
+                    Problem::new("/url", message)
+                        .help("see whether it waits for a lock or for its disk, and deploy again"),
+                ]
+            }
+        }
+    }
+
+    async fn checked(&self) -> Vec<Problem> {
         let problem = |pointer: &str, error: SourceError| Problem {
             pointer: pointer.into(),
             message: error.message,

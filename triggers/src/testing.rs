@@ -36,6 +36,13 @@ impl TestIntake {
         self.events_of(self.consumer.topic.as_str()).await
     }
 
+    /// The event taken last.
+    pub(crate) async fn last(&self) -> Option<Event> {
+        let end = self.store.topic(&self.consumer.topic).await.unwrap().end;
+        let page = self.store.read(&self.consumer.topic, end.saturating_sub(1), 1, usize::MAX).await.unwrap();
+        page.events.into_iter().next().map(|stored| stored.event)
+    }
+
     /// All events that went to a topic, in order.
     pub(crate) async fn events_of(&self, topic: &str) -> Vec<Event> {
         let page = self.store.read(&topic.parse().unwrap(), 0, 1_000_000, usize::MAX).await.unwrap();

@@ -10,7 +10,7 @@ mod server;
 pub use figures::{Load, Times, median};
 pub use functions::Functions;
 pub use report::{Report, memory, number, time};
-pub use server::Server;
+pub use server::{Server, Stopped};
 
 use anyhow::{Context, Result, ensure};
 use std::{

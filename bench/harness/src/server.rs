@@ -25,14 +25,33 @@ pub struct Server {
 struct Platform {
     binary: PathBuf,
     data: TempDir,
+    variables: Vec<(String, String)>,
     admin: String,
     deploy_time: Duration,
+}
+
+/// A platform that does not run, and can be started again.
+pub struct Stopped(Platform);
+
+impl Stopped {
+    pub fn start(self) -> Result<Server> {
+        let Platform { binary, data, variables, deploy_time, .. } = self.0;
+        let mut server = Server::up(&binary, data, variables)?;
+        server.platform.as_mut().expect("it is a platform").deploy_time = deploy_time;
+        Ok(server)
+    }
 }
 
 impl Server {
     /// A platform on a new data folder.
     pub fn platform(binary: &Path) -> Result<Self> {
-        Self::up(binary, tempfile::tempdir()?)
+        Self::platform_with(binary, &[])
+    }
+
+    /// A platform that has these variables in its environment, also when it is started again.
+    pub fn platform_with(binary: &Path, variables: &[(&str, &str)]) -> Result<Self> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::up(binary, tempfile::tempdir()?, variables)
     }
 
     /// Another server, and how to find in a line it prints where it is to be called.
@@ -41,12 +60,13 @@ impl Server {
         Ok(server)
     }
 
-    fn up(binary: &Path, data: TempDir) -> Result<Self> {
+    fn up(binary: &Path, data: TempDir, variables: Vec<(String, String)>) -> Result<Self> {
         let mut command = Command::new(binary);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(data.path());
         let (mut server, mut addresses) = Self::spawn(command, 2, Self::url)?;
         let (binary, admin) = (binary.to_owned(), addresses.remove(1));
-        server.platform = Some(Platform { binary, data, admin, deploy_time: Duration::ZERO });
+        server.platform = Some(Platform { binary, data, variables, admin, deploy_time: Duration::ZERO });
         Ok(server)
     }
 
@@ -120,13 +140,15 @@ impl Server {
     }
 
     /// Stops a platform and starts it again on the same data.
-    pub fn restart(mut self) -> Result<Self> {
-        let Platform { binary, data, deploy_time, .. } =
-            self.platform.take().context("only a platform can be started again")?;
+    pub fn restart(self) -> Result<Self> {
+        self.stopped()?.start()
+    }
+
+    /// Stops a platform.
+    pub fn stopped(mut self) -> Result<Stopped> {
+        let platform = self.platform.take().context("only a platform can be started again")?;
         self.stop();
-        let mut server = Self::up(&binary, data)?;
-        server.platform.as_mut().expect("it is a platform").deploy_time = deploy_time;
-        Ok(server)
+        Ok(Stopped(platform))
     }
 
     /// Host and port.

@@ -3,7 +3,7 @@
 //! One type for all databases: what they share is most of it, and a manifest moves from one to another by its `url`. What
 //! only one of them has is refused for the others in [`DatabaseTrigger::problems`].
 
-use super::{Problem, as_text, is_default};
+use super::{Problem, Trigger, as_text, is_default};
 use crate::{
     secrets::SecretName,
     topics::TopicName,
@@ -555,6 +555,17 @@ impl DatabaseTrigger {
         }
     }
 
+    /// Another trigger of the function that would keep its place in the database under the same name.
+    pub(super) fn clash(&self, before: &[Trigger]) -> Option<Problem> {
+        let same = |other: &Trigger| {
+            let Trigger::Database(other) = other else { return false };
+            other.url.place() == self.url.place() && other.slot == self.slot && other.topic == self.topic
+        };
+        let other = before.iter().position(same)?;
+        let problem = Problem::new("", format!("it reads the changes of the same database as trigger {other}"));
+        Some(problem.help("name all tables in one of them, or give one a `topic` of its own"))
+    }
+
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         match &self.outbox {
@@ -684,5 +695,20 @@ mod tests {
         assert_eq!(places(serde_json::json!({ "url": url, "tables": ["a.b"], "slot": "x" })), ["/slot"]);
         let both = serde_json::json!({ "url": url, "tables": ["a.b"], "outbox": { "table": "a.outbox" } });
         assert_eq!(places(both), ["/outbox"]);
+    }
+
+    #[test]
+    fn two_triggers_of_one_database_are_told_apart() {
+        let two = |second: serde_json::Value| {
+            let mut triggers = [serde_json::json!({ "url": "postgresql://a@b/c", "tables": ["a.b"] }), second];
+            triggers[1]["url"] = "postgresql://other@b/c".into();
+            let triggers = triggers.map(|trigger| serde_json::json!({ "database": trigger }));
+            let manifest = serde_json::json!({ "name": "f", "component": "f.wasm", "triggers": triggers });
+            let manifest: super::super::Manifest = serde_json::from_value(manifest).unwrap();
+            manifest.problems().into_iter().map(|problem| problem.pointer).collect::<Vec<_>>()
+        };
+        assert_eq!(two(serde_json::json!({ "tables": ["a.c"] })), ["/triggers/1/database"]);
+        assert!(two(serde_json::json!({ "tables": ["a.c"], "slot": "other" })).is_empty());
+        assert!(two(serde_json::json!({ "tables": ["a.c"], "topic": "other" })).is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! The files trigger: which files a function runs for, and what becomes of them.
 
-use super::{Problem, as_text, is_default};
+use super::{Problem, Trigger, as_text, is_default};
 use crate::{
     topics::TopicName,
     units::{self, ByteSize},
@@ -104,6 +104,16 @@ impl FilesTrigger {
     pub fn selection(&self) -> Selection {
         let matchers = |globs: &[Glob]| globs.iter().map(Glob::matcher).collect();
         Selection { include: matchers(&self.include), exclude: matchers(&self.exclude) }
+    }
+
+    /// Another trigger of the function that has the same files.
+    pub(super) fn clash(&self, before: &[Trigger]) -> Option<Problem> {
+        let same = |other: &Trigger| {
+            matches!(other, Trigger::Files(other) if other.path == self.path && other.topic == self.topic)
+        };
+        let other = before.iter().position(same)?;
+        let problem = Problem::new("/path", format!("trigger {other} has the files of `{}` already", self.path));
+        Some(problem.help("join the two: `include` takes several patterns; or give one a `topic` of its own"))
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {

@@ -108,6 +108,15 @@ impl ScheduleTrigger {
         self.missed.unwrap_or(if self.at.is_some() { Missed::Once } else { Missed::Skip })
     }
 
+    /// Another schedule of the function that nothing tells from this one: their events would have the same ids.
+    pub(super) fn clash(&self, before: &[Trigger]) -> Option<Problem> {
+        let key = self.key();
+        let same = |other: &Trigger| matches!(other, Trigger::Schedule(other) if other.key() == key);
+        let other = before.iter().position(same)?;
+        let problem = Problem::new("", format!("it is `{key}`, as trigger {other} is"));
+        Some(problem.help("give one of the two a `name` of its own, since a function runs once for a schedule and a time"))
+    }
+
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let kinds = [("cron", self.cron.is_some()), ("every", self.every.is_some()), ("at", self.at.is_some())];
@@ -148,28 +157,6 @@ impl ScheduleTrigger {
         }
         problems
     }
-}
-
-/// Schedules of one function that nothing tells apart: their events would have the same ids.
-pub(super) fn indistinct(triggers: &[Trigger]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut before: Vec<(usize, &ScheduleTrigger, String)> = Vec::new();
-    for (index, trigger) in triggers.iter().enumerate() {
-        let Trigger::Schedule(schedule) = trigger else { continue };
-        let key = schedule.key();
-        // Those that are there twice to the letter are told already.
-        let same = before.iter().find(|(_, other, other_key)| key == *other_key && **schedule != **other);
-        if let Some((other, ..)) = same {
-            problems.push(
-                Problem::new(format!("/triggers/{index}/schedule"), format!("it is `{key}`, as trigger {other} is"))
-                    .help(
-                        "give one of the two a `name` of its own, since a function runs once for a schedule and a time",
-                    ),
-            );
-        }
-        before.push((index, schedule, key));
-    }
-    problems
 }
 
 impl fmt::Display for ScheduleTrigger {

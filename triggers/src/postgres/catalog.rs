@@ -96,7 +96,7 @@ impl Catalog {
                     none.insert(Connection::open(&self.url, self.password.as_ref(), false).await?)
                 }
             };
-            match connection.query(sql).await {
+            match connection.query_soon(sql).await {
                 // It has not been used for a while, and something on the way has given it up.
                 Err(ConnectionError::Broken(_)) if !fresh => self.connection = None,
                 Err(error) => {

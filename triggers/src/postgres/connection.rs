@@ -23,6 +23,8 @@ use tokio::{
 
 /// How long opening a connection may take, the answer of the server included.
 const OPENING: Duration = Duration::from_secs(10);
+/// How long an answer may take that needs no more than a look into the catalog.
+const ANSWERING: Duration = Duration::from_secs(30);
 /// The longest message there can be: a field has at most 1 GB.
 const LONGEST_MESSAGE: usize = (1 << 30) + (1 << 20);
 /// Times of the protocol count from 2000-01-01, in microseconds.
@@ -241,6 +243,12 @@ impl Connection {
             rows.push(row);
         }
         Ok(rows)
+    }
+
+    /// Asks what is answered at once, unless the server is gone.
+    pub(super) async fn query_soon(&mut self, sql: &str) -> Result<Vec<Row>, ConnectionError> {
+        let answered = tokio::time::timeout(ANSWERING, self.query(sql)).await;
+        answered.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the server does not answer"))?
     }
 
     /// Asks. The answer is read by [`Self::next_row`], to its end.

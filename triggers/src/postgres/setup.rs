@@ -109,6 +109,7 @@ impl Postgres {
             Some(comment) if !comment.starts_with(MADE) => {
                 problems.extend(self.given_publication_problems(connection, &tables).await?);
             }
+            Some(comment) if comment == self.publication_comment() => {}
             _ if problems.is_empty() => problems.extend(self.try_publication(connection).await?),
             _ => {}
         }
@@ -378,6 +379,12 @@ impl Postgres {
         )
     }
 
+    /// The comment of a publication that is as the manifest says.
+    fn publication_comment(&self) -> String {
+        let digest = hex::encode(Sha256::digest(self.create_publication(&self.publication)));
+        format!("{MADE}({})", &digest[..16])
+    }
+
     /// The comment of the publication; empty without one, `None` when there is no publication.
     async fn publication(&self, connection: &mut Connection) -> Result<Option<String>, ConnectionError> {
         let sql = format!(
@@ -392,7 +399,7 @@ impl Postgres {
     /// It comes before the slot: what was in the log before a publication can't be decoded with it.
     pub(super) async fn make_publication(&self, connection: &mut Connection) -> Result<(), ConnectionError> {
         let create = self.create_publication(&self.publication);
-        let comment = format!("{MADE}({})", &hex::encode(Sha256::digest(&create))[..16]);
+        let comment = self.publication_comment();
         let name = identifier(&self.publication);
         let told = format!("COMMENT ON PUBLICATION {name} IS {}", literal(&comment));
         match self.publication(connection).await? {

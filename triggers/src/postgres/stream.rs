@@ -26,6 +26,9 @@ const STATUS: Duration = Duration::from_secs(5);
 /// How often a place in the log is remembered that nothing was taken from.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// How long a server that is asked every few seconds may say nothing before it is taken for gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// A running stream.
 pub(super) struct Feed<'a> {
     source: &'a Postgres,
@@ -111,6 +114,7 @@ impl<'a> Feed<'a> {
     /// Takes what comes, for ever or until everything committed before `until` was taken.
     pub(super) async fn follow(&mut self, until: Option<Lsn>) -> Result<(), SourceError> {
         let mut status = Instant::now() + STATUS;
+        let mut heard = Instant::now();
         if until.is_some() {
             self.confirm(true).await?;
         }
@@ -123,6 +127,9 @@ impl<'a> Feed<'a> {
                         copied = self.connection.copied() => copied.map_err(|error| self.source.explained(&error))?,
                         () = tokio::time::sleep_until(status) => {
                             status = Instant::now() + STATUS;
+                            if heard.elapsed() > SILENCE {
+                                return Err(SourceError::new("the database has said nothing for a minute"));
+                            }
                             // It answers how far it is: where nothing that matters happens, its log is let go all the same.
                             self.confirm(true).await?;
                             continue;
@@ -131,6 +138,7 @@ impl<'a> Feed<'a> {
                 }
                 Err(error) => return Err(self.source.explained(&error)),
             };
+            heard = Instant::now();
             match copied {
                 Copied::Data(body) => {
                     let message = Message::read(body).map_err(|error| self.source.explained(&error))?;

@@ -253,7 +253,7 @@ async fn a_snapshot_meets_the_stream_without_gap_while_rows_change() {
                 assert!(tokio::task::block_in_place(|| writing.wait()).unwrap().success());
                 let target = server.sql("INSERT INTO t VALUES (1000000, 1) RETURNING id");
                 eventually("the last row", async || {
-                    all(&intake).await.last().is_some_and(|event| event["key"]["id"].to_string() == target)
+                    intake.last().await.is_some_and(|event| data(&event)["key"]["id"].to_string() == target)
                 })
                 .await;
             }
@@ -340,7 +340,7 @@ async fn a_transaction_can_be_one_event_and_goes_on_in_another_when_it_is_large(
         server.sql("INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(10, 1009) n");
         server.sql("INSERT INTO t VALUES (5000, 'end')");
         eventually("the end", async || {
-            all(&intake).await.last().is_some_and(|event| event["changes"][0]["key"]["id"] == 5000)
+            intake.last().await.is_some_and(|event| data(&event)["changes"][0]["key"]["id"] == 5000)
         })
         .await;
     })

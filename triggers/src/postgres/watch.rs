@@ -120,7 +120,7 @@ impl Postgres {
              FROM pg_replication_slots WHERE slot_name = {}",
             literal(&self.slot)
         );
-        let rows = connection.query(&sql).await?;
+        let rows = connection.query_soon(&sql).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let bytes = |at| number::<i64>(row, at).map(|bytes| u64::try_from(bytes).unwrap_or(0));
         Ok(Some(Reading {
