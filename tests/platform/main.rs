@@ -7,6 +7,7 @@
 mod bad_input;
 mod capabilities;
 mod cli;
+mod clients;
 mod deploys;
 mod disk;
 mod events;

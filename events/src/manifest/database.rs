@@ -557,10 +557,8 @@ impl DatabaseTrigger {
 
     /// Another trigger of the function that would keep its place in the database under the same name.
     pub(super) fn clash(&self, before: &[Trigger]) -> Option<Problem> {
-        let same = |other: &Trigger| {
-            let Trigger::Database(other) = other else { return false };
-            other.url.place() == self.url.place() && other.slot == self.slot && other.topic == self.topic
-        };
+        let names = |trigger: &Self| (trigger.url.place(), trigger.slot.clone(), trigger.server_id, trigger.topic.clone());
+        let same = |other: &Trigger| matches!(other, Trigger::Database(other) if names(other) == names(self));
         let other = before.iter().position(same)?;
         let problem = Problem::new("", format!("it reads the changes of the same database as trigger {other}"));
         Some(problem.help("name all tables in one of them, or give one a `topic` of its own"))
