@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -23,7 +23,8 @@ pub(crate) const PASSWORD: &str = "p'ss \\word é";
 /// A MariaDB server of the test's own, with the database `shop` and the account `dunlin`.
 pub(crate) struct MariaDb {
     folder: TempDir,
-    child: Child,
+    // Several threads of a test may talk to the server while one ends it.
+    child: Mutex<Child>,
     port: u16,
     settings: Vec<String>,
 }
@@ -46,7 +47,7 @@ impl MariaDb {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
         let child = spawn(folder.path(), port, &settings);
-        let server = Self { folder, child, port, settings };
+        let server = Self { folder, child: Mutex::new(child), port, settings };
         server.wait();
         server.sql(&format!(
             "CREATE DATABASE shop; CREATE USER dunlin@'127.0.0.1' IDENTIFIED BY '{}';
@@ -66,10 +67,12 @@ impl MariaDb {
     }
 
     /// Ends the server as a power cut would, and starts it again.
-    pub(crate) fn crash(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = spawn(self.folder.path(), self.port, &self.settings);
+    pub(crate) fn crash(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        *child = spawn(self.folder.path(), self.port, &self.settings);
+        drop(child);
         self.wait();
     }
 
@@ -87,11 +90,26 @@ impl MariaDb {
         client.wait_with_output().unwrap()
     }
 
+    /// Runs statements, as far as that goes.
+    pub(crate) fn try_sql(&self, sql: &str) {
+        let _ = self.client(sql);
+    }
+
     /// Runs statements, which must go well.
     pub(crate) fn sql(&self, sql: &str) -> String {
         let output = self.client(sql);
         assert!(output.status.success(), "{sql}\n{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// Throws its log away, up to a file. It does so as soon as it no longer needs it itself.
+    pub(crate) fn purge(&self, to: &str) {
+        let start = Instant::now();
+        while !self.sql("SHOW BINARY LOGS").starts_with(to) {
+            assert!(start.elapsed() < PATIENCE, "{}", self.sql("SHOW BINARY LOGS; SHOW PROCESSLIST"));
+            self.sql(&format!("PURGE BINARY LOGS TO '{to}'"));
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Starts it again with these settings on top.
@@ -115,8 +133,9 @@ impl MariaDb {
 
 impl Drop for MariaDb {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child.lock().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -144,6 +163,8 @@ fn spawn(folder: &Path, port: u16, settings: &[String]) -> Child {
         server.arg("--user=mysql");
     }
     server.arg(format!("--datadir={}", data.display())).arg(format!("--socket={}", data.join("socket").display()));
+    // What lies about there is thrown away when one starts, whosever it is.
+    server.arg(format!("--tmpdir={}", data.display()));
     server.arg(format!("--pid-file={}", data.join("pid").display())).arg(format!("--port={port}")).args(settings);
     server.stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }

@@ -5,9 +5,8 @@
 //! the same ids again.
 
 use super::{
-    Memory, Mysql,
+    Memory, Mysql, Stop,
     binlog::{Entry, Log, LogError, Position, Rows, Statement},
-    check,
     schema::{Column, Table, TableMap, charsets},
     value::Wire,
 };
@@ -42,6 +41,8 @@ pub(super) struct Feed<'a> {
     /// The tables of the rows to come, by their numbers. `None` is one that is not the trigger's.
     tables: HashMap<u64, Option<Arc<Mapped>>>,
     transaction: Option<Held>,
+    /// The id of the last transaction that began.
+    last: Option<String>,
     /// Transactions that were prepared, and where they begin.
     prepared: HashMap<Vec<u8>, Held>,
     events: Vec<Addressed>,
@@ -65,6 +66,8 @@ struct Mapped {
 /// A transaction whose end has not come.
 struct Held {
     start: Position,
+    /// The id of the one before.
+    previous: Option<String>,
     moment: Moment,
     alone: bool,
     prepared: bool,
@@ -87,6 +90,7 @@ impl<'a> Feed<'a> {
             charsets: HashMap::new(),
             tables: HashMap::new(),
             transaction: None,
+            last: None,
             prepared: HashMap::new(),
             events: Vec::new(),
             bytes: 0,
@@ -96,16 +100,17 @@ impl<'a> Feed<'a> {
     }
 
     /// Takes what the log has, up to a place, or for ever.
-    pub(super) async fn follow(&mut self, log: &mut Log, until: Option<&Position>) -> Result<(), SourceError> {
+    pub(super) async fn follow(&mut self, log: &mut Log, until: Option<&Position>) -> Result<(), Stop> {
         self.tables.clear();
         self.transaction = None;
         self.prepared.clear();
+        self.last.clone_from(&self.memory.transaction);
         loop {
             if let Some(until) = until
                 && log.position.reaches(until)
                 && self.transaction.is_none()
             {
-                return self.take(log).await;
+                return Ok(self.take(log).await?);
             }
             let entry = match log.ready() {
                 Some(entry) => entry,
@@ -118,7 +123,7 @@ impl<'a> Feed<'a> {
                     log.next().await
                 }
             };
-            let entry = entry.map_err(|error| self.source.told(error))?;
+            let entry = entry.map_err(|error| self.source.ended(error))?;
             self.entry(log, entry).await?;
             if self.events.len() >= BATCH || self.bytes >= BATCH_BYTES {
                 self.take(log).await?;
@@ -131,12 +136,16 @@ impl<'a> Feed<'a> {
     async fn take(&mut self, log: &Log) -> Result<(), SourceError> {
         if self.transaction.is_none() {
             // A prepared transaction is read again from its beginning: its rows come only once.
-            let open = self.prepared.values().map(|held| &held.start);
-            let first = open.fold(None::<&Position>, |first, start| match first {
-                Some(first) if start.reaches(first) => Some(first),
-                _ => Some(start),
-            });
-            self.memory.position = Some(first.unwrap_or(&log.position).clone());
+            let first = self
+                .prepared
+                .values()
+                .reduce(|first, other| if first.start.reaches(&other.start) { other } else { first });
+            let (position, last) = match first {
+                Some(held) => (&held.start, &held.previous),
+                None => (&log.position, &self.last),
+            };
+            self.memory.position = Some(position.clone());
+            self.memory.transaction.clone_from(last);
         }
         self.remembered = Instant::now();
         self.bytes = 0;
@@ -154,13 +163,15 @@ impl<'a> Feed<'a> {
         match entry {
             Entry::Quiet => {}
             Entry::Begin { id, alone, prepared } => {
+                let previous = self.last.clone();
                 if id.is_some() {
-                    self.memory.transaction.clone_from(&id);
+                    self.last.clone_from(&id);
                 }
                 let time = SystemTime::UNIX_EPOCH + Duration::from_secs(log.written);
                 let moment = Moment { id, position: ("binlog", log.start.to_string()), time: Some(time) };
                 self.transaction = Some(Held {
                     start: log.start.clone(),
+                    previous,
                     moment,
                     alone,
                     prepared,
@@ -412,11 +423,18 @@ impl Mapped {
 }
 
 impl Mysql {
+    /// Why the log ends, for operators.
+    pub(super) fn ended(&self, error: LogError) -> Stop {
+        match error {
+            LogError::Gone(said) => Stop::Lost(format!("changes may be missing: the server says `{said}`")),
+            error => Stop::Failed(self.told(error)),
+        }
+    }
+
     /// An error of the log, for operators.
     pub(super) fn told(&self, error: LogError) -> SourceError {
         match error {
             LogError::Session(error) => error.told(&self.trigger).1,
-            LogError::Gone(said) => check::gone(&self.trigger, &format!("changes may be missing: {said}")),
             LogError::Ended => SourceError::new(format!(
                 "`{}:{}` has ended the connection",
                 self.trigger.url.host, self.trigger.url.port
@@ -425,7 +443,7 @@ impl Mysql {
                 "when it does so again and again, another replica has the number {}: choose one with `server_id`",
                 self.server_id
             )),
-            LogError::Malformed { .. } => SourceError::new(error.to_string()),
+            LogError::Gone(_) | LogError::Malformed { .. } => SourceError::new(error.to_string()),
         }
     }
 }
