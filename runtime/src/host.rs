@@ -59,8 +59,9 @@ impl Surroundings {
     pub(crate) async fn ready(&self) -> Result<(), Failure> {
         for folder in &self.folders {
             // Not on this thread: a network file system may take its time.
-            let found = tokio::fs::read_dir(folder).await;
-            found.map_err(|error| Failure::Start(format!("its folder `{folder}` can't be read: {error}")))?;
+            if let Err(error) = tokio::fs::read_dir(folder).await {
+                return Err(Failure::Start(format!("its folder `{folder}` can't be read: {error}")));
+            }
         }
         Ok(())
     }

@@ -109,7 +109,11 @@ async fn commands_get_files_on_stdin_and_records_are_events() {
     assert!(events(&platform, "counted").await[0]["data"].to_string().contains('3'));
 
     let trigger = json!({ "path": rows.path(), "then": "move", "settle": "50ms", "lines": "ndjson" });
-    platform.deploy("obey", &guest("obey"), on_files(trigger, json!({ "allow": { "state": true } })));
+    platform.deploy(
+        "obey",
+        &guest("obey"),
+        on_files(trigger, json!({ "allow": { "state": true }, "publish": "told" })),
+    );
     let step = |n: u32| format!("{}\n", json!([{ "append": { "key": "seen", "value": n } }]));
     fs::write(rows.path().join("steps.ndjson"), (0..1000).map(step).collect::<String>()).unwrap();
     until("put away", async || names(&rows.path().join("done")).contains("steps.ndjson")).await;
@@ -127,7 +131,7 @@ async fn a_function_can_read_its_folder_and_nothing_else() {
     fs::write(folder.path().join("outside"), "secret").unwrap();
     symlink(folder.path().join("outside"), inbox.join("link")).unwrap();
     let triggers = json!([{ "http": { "path": "/f/{*rest}" } }, { "files": { "path": inbox, "include": ["none"] } }]);
-    platform.deploy("f", &guest("misbehave"), json!({ "triggers": triggers }));
+    platform.deploy("f", &guest("misbehave"), json!({ "triggers": triggers, "allow": { "http": [] } }));
     let answer = platform.get(&format!("/f/folder?path={}", inbox.display())).await.json();
     assert_eq!((&answer["read"]["done"], &answer["list"]["done"]), (&json!("\"inside\""), &json!("2")), "{answer}");
     for what in ["link", "above", "overwrite", "append", "create", "rename", "remove", "folder"] {
@@ -180,7 +184,8 @@ async fn killed_a_hundred_times() {
     fs::create_dir(&rows).unwrap();
     let mut platform = Platform::start_in(&data, &[]);
     let trigger = json!({ "path": inbox, "then": "move", "settle": "20ms" });
-    let more = json!({ "allow": { "state": true }, "retry": { "attempts": 1000, "backoff": "5ms..20ms" } });
+    let more =
+        json!({ "allow": { "state": true }, "publish": "told", "retry": { "attempts": 1000, "backoff": "5ms..20ms" } });
     platform.deploy("obey", &guest("obey"), on_files(trigger, more.clone()));
     let trigger = json!({ "path": rows, "then": "delete", "settle": "20ms", "lines": "ndjson" });
     platform.deploy("read", &guest("obey"), on_files(trigger, more));

@@ -263,6 +263,22 @@ async fn a_folder_nobody_tells_of_is_looked_through() {
     assert!(inbox.intake.reports().contains(&told));
 }
 
+/// More than is kept of what was told: the folder is looked through instead, and nothing is missed or taken twice.
+#[tokio::test]
+async fn more_files_at_once_than_can_be_told_of() {
+    const FILES: usize = 11_000;
+    let mut inbox = Inbox::new().await;
+    inbox.start(now());
+    inbox.done_with_all_before("first").await;
+    for n in 0..FILES {
+        inbox.write(&n.to_string(), "x");
+    }
+    inbox.intake.wait_for(FILES as u64 + 1).await;
+    inbox.done_with_all_before("last").await;
+    let subjects: HashSet<_> = inbox.events(FILES as u64 + 2).await.into_iter().map(|(subject, _)| subject).collect();
+    assert_eq!((subjects.len(), inbox.intake.events().await.len()), (FILES + 2, FILES + 2));
+}
+
 #[tokio::test]
 async fn a_file_is_put_away_only_when_the_function_has_settled_it() {
     let mut inbox = Inbox::new().await;
