@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn data(event: &Event) -> Value {
-        serde_json::from_slice(&event.data().unwrap().bytes()).unwrap()
+        serde_json::from_slice(event.data().unwrap().bytes()).unwrap()
     }
 
     #[tokio::test]
