@@ -37,15 +37,19 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
+    num::NonZeroUsize,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
+    thread,
 };
+use tokio::sync::Semaphore;
 use writer::{Room, Writer};
 
-/// Idle reader connections that are kept: one for each of a few calls at once. More are opened when needed.
-const IDLE_READERS: usize = 8;
+/// Reads at once, for each core. More would not be done sooner, and each has a connection with pages of its own: a
+/// thousand consumers that read at the same time had a gigabyte of them.
+const READS: usize = 4;
 
 /// The store of one data directory.
 pub struct Store {
@@ -103,7 +107,7 @@ impl Store {
         let checkpointer = checkpointer.map_err(|error| OpenError::Unavailable(explain(&error, &file)))?;
         let checkpoints = Checkpoints::start(checkpointer).map_err(unusable)?;
         let writer = Writer::start(connection, checkpoints, sweep).map_err(unusable)?;
-        let readers = Arc::new(Readers { file, idle: Mutex::default() });
+        let readers = Arc::new(Readers::new(file));
         Ok(Self { writer, readers, ends: Arc::default(), _lock: lock })
     }
 
@@ -153,8 +157,8 @@ impl Store {
         }
     }
 
-    /// Reads on a connection of its own, off the async threads. One statement sees one state; for several, `work` opens
-    /// a transaction.
+    /// Reads on a connection of its own, off the async threads, when it is its turn. One statement sees one state; for
+    /// several, `work` opens a transaction.
     async fn read<T, E>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Stop<E>> + Send + 'static,
@@ -164,7 +168,13 @@ impl Store {
         E: Send + 'static,
     {
         let readers = self.readers.clone();
-        match tokio::task::spawn_blocking(move || readers.read(work)).await {
+        let turn = readers.turns.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let read = move || {
+            // Also when the caller goes away, the read goes on.
+            let _turn = turn;
+            readers.read(work)
+        };
+        match tokio::task::spawn_blocking(read).await {
             Ok(result) => result,
             Err(error) => Err(Failed::Unavailable(format!("the read broke off: {error}"))),
         }
@@ -172,7 +182,7 @@ impl Store {
 
     /// Reads at once, on the async thread that calls. For what touches a few rows: that takes microseconds when the pages
     /// are in memory, less than it takes to hand the work to another thread and back (10 to 20 µs), and the time of one
-    /// read of the disk when they aren't.
+    /// read of the disk when they aren't. It waits for no turn: there are never more of them than async threads.
     async fn look<T, E>(&self, work: impl FnOnce(&Connection) -> Result<T, Stop<E>>) -> Result<T, Failed<E>> {
         // Who looks again and again would otherwise never let another task of its thread run.
         tokio::task::coop::consume_budget().await;
@@ -213,10 +223,18 @@ fn sweep(connection: &Connection) -> rusqlite::Result<bool> {
 /// Connections that read while the writer writes.
 struct Readers {
     file: PathBuf,
+    turns: Arc<Semaphore>,
+    /// As many are kept as there are turns.
+    most: usize,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
+    fn new(file: PathBuf) -> Self {
+        let most = READS * thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { file, turns: Arc::new(Semaphore::new(most)), most, idle: Mutex::default() }
+    }
+
     fn read<T, E>(&self, work: impl FnOnce(&Connection) -> Result<T, Stop<E>>) -> Result<T, Failed<E>> {
         let connection = self.take().map_err(|error| self.failed(error.into()))?;
         let result = work(&connection).map_err(|stop| self.failed(stop));
@@ -231,7 +249,7 @@ impl Readers {
 
     fn put(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_READERS {
+        if idle.len() < self.most {
             idle.push(connection);
         }
     }
@@ -348,7 +366,7 @@ mod tests {
     use futures_util::{FutureExt, future::join_all};
     use std::{
         convert::Infallible,
-        sync::atomic::{AtomicBool, Ordering},
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
     /// No kill of a process can show it: only these settings keep a commit over a loss of power.
@@ -489,6 +507,37 @@ mod tests {
         assert_eq!(store.topics().await, Ok(vec![]));
     }
 
+    /// However many read, a few do at a time, and who only looks waits for none of them.
+    #[tokio::test]
+    async fn reads_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let most = store.readers.most;
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (running, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(held)));
+        let reads = (0..3 * most).map(|_| {
+            let (running, held) = (running.clone(), held.clone());
+            store.read(move |_| {
+                running.fetch_add(1, Ordering::Relaxed);
+                assert!(held.lock().unwrap().recv().is_err(), "until the other end is dropped");
+                Ok::<_, Stop<Infallible>>(())
+            })
+        });
+        let mut reads = Box::pin(join_all(reads));
+        assert!((&mut reads).now_or_never().is_none());
+        while running.load(Ordering::Relaxed) < most {
+            tokio::task::yield_now().await;
+        }
+        let looked = store.look(|connection| Ok::<_, Stop<Infallible>>(connection.is_autocommit())).await;
+        assert!(matches!(looked, Ok(true)));
+        assert!((&mut reads).now_or_never().is_none());
+        assert_eq!((store.readers.turns.available_permits(), running.load(Ordering::Relaxed)), (0, most));
+        drop(release);
+        let reads = reads.await;
+        assert!(reads.len() == 3 * most && reads.iter().all(Result::is_ok));
+        assert!(store.readers.idle.lock().unwrap().len() <= most);
+    }
+
     /// Every publisher waits for the transaction before its own, so none is long: not when 200,000 rows go.
     #[test]
     fn what_takes_many_rows_away_takes_a_piece_at_a_time() {
@@ -549,7 +598,9 @@ mod tests {
         }
         assert_eq!((count("dead_letters"), count("parked")), (MANY - 1 - 2000, MANY + 3000));
         for piece in dropped[..2000].chunks(dead_letters::PIECE) {
-            let mut delete = |connection: &Connection| drop(dead_letters::delete(connection, piece).unwrap());
+            let mut delete = |connection: &Connection| {
+                assert_eq!(dead_letters::delete(connection, piece).unwrap(), piece.len() as u64);
+            };
             assert_eq!(changes(&mut delete), dead_letters::PIECE as u64);
         }
         assert!(changes(&mut |connection| assert!(topics::remove(connection, &name.topic).is_ok())) < 10);
