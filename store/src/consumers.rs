@@ -307,7 +307,7 @@ fn take(
     others: &[(TopicName, Encoded)],
     reads: &[(Key, Revision)],
     writes: &[(Key, Option<Bytes>)],
-) -> Result<(Vec<Appended>, Vec<(TopicName, Offset)>)> {
+) -> Result<(Vec<Appended>, topics::Ends)> {
     // Nothing is written before everything that can be refused is through.
     found(connection, name)?;
     if let Some(key) = state::changed(connection, reads)? {
