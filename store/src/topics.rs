@@ -409,7 +409,7 @@ impl<'a> Appends<'a> {
     }
 
     /// Writes the rows of the topics that have grown, and answers with their ends.
-    pub(crate) fn save(self) -> rusqlite::Result<Vec<(TopicName, Offset)>> {
+    pub(crate) fn save(self) -> rusqlite::Result<Ends> {
         let mut update = self
             .connection
             .prepare_cached("UPDATE topics SET end = ?2, written = ?3, appended_at = ?4 WHERE id = ?1")?;
@@ -423,7 +423,7 @@ impl<'a> Appends<'a> {
     }
 }
 
-type Ends = Vec<(TopicName, Offset)>;
+pub(crate) type Ends = Vec<(TopicName, Offset)>;
 
 fn append(connection: &Connection, name: &TopicName, events: &[Encoded]) -> Result<(Vec<Appended>, Ends)> {
     let mut appends = Appends::new(connection, now_millis())?;

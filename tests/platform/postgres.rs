@@ -1,5 +1,6 @@
 //! Functions that run for the changes of a PostgreSQL database, which each test starts for itself.
 
+#[allow(dead_code, reason = "the tests of the source use the rest")]
 #[path = "../servers/postgres.rs"]
 mod server;
 
@@ -119,7 +120,7 @@ fn script(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("load.sql");
     fs::write(
         &path,
-        "\\set k random(1, 50)\n\\set d random(1, 400)\n\\set many random(1, 100) / 99 * 400 + 1\n\
+        "\\set k random(1, 50)\n\\set d random(1, 400)\n\\set many random(1, 100) / 99 * 200 + 1\n\
          BEGIN;\nINSERT INTO log (v) SELECT repeat('x', :k) FROM generate_series(1, :many);\n\
          UPDATE counters SET n = n + 1 WHERE id = :k;\nDELETE FROM log WHERE id = :d;\nCOMMIT;\n",
     )

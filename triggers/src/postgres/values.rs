@@ -70,7 +70,7 @@ impl Kind {
             }
             Self::Range(of) => {
                 let before = json.len();
-                if !write_range(&mut Scanner { text, at: 0 }, of, json).is_some_and(|end| end == text.len()) {
+                if write_range(&mut Scanner { text, at: 0 }, of, json) != Some(text.len()) {
                     json.truncate(before);
                     write_string(text, json);
                 }
