@@ -60,6 +60,10 @@ pub struct WebhookTrigger {
     /// `hmac`, `bearer`, `basic`: where the event's name is: a header, or a JSON Pointer into the body.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<Place>,
+    /// What the events of one thing have in common: a header, or a JSON Pointer into the body, `/repository/full_name`. Those
+    /// with the same run one after another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Place>,
     /// When the service is answered. Default accepted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub respond: Respond,
@@ -383,11 +387,10 @@ impl WebhookTrigger {
                     .help("leave the line out for 5m"),
             );
         }
-        if self.respond == Respond::Sync && self.topic.is_some() {
-            problems.push(
-                Problem::new("/topic", "with `respond: sync` nothing is kept, so there is nothing for a topic")
-                    .help("leave out one of the two"),
-            );
+        let kept = [("topic", self.topic.is_some()), ("key", self.key.is_some())];
+        for (key, _) in kept.into_iter().filter(|(_, given)| *given && self.respond == Respond::Sync) {
+            let what = format!("with `respond: sync` nothing is kept, so `{key}` has no meaning");
+            problems.push(Problem::new(format!("/{key}"), what).help("leave out one of the two"));
         }
         if self.provider == Provider::Hmac {
             problems.extend(self.signature_problems());
@@ -481,7 +484,7 @@ mod tests {
             (json!({ "provider": "github", "secrets": ["A", "B", "A"] }), &["/secrets/2"]),
             (json!({ "provider": "github", "tolerance": "1m", "encoding": "hex" }), &["/tolerance", "/encoding"]),
             (json!({ "provider": "stripe", "tolerance": "0s" }), &["/tolerance"]),
-            (json!({ "provider": "stripe", "respond": "sync", "topic": "t" }), &["/topic"]),
+            (json!({ "provider": "stripe", "respond": "sync", "topic": "t", "key": "/id" }), &["/topic", "/key"]),
             (json!({ "provider": "stripe", "url": "https://example.com" }), &["/url"]),
             (json!({ "provider": "twilio", "url": "https://example.com", "respond": "sync" }), &[]),
             (json!({ "provider": "hmac" }), &[""]),
@@ -503,7 +506,7 @@ mod tests {
         let whole = trigger(json!({
             "provider": "hmac", "host": "hooks.example.com", "header": "X-Signature", "prefix": "v1=", "algorithm": "sha512",
             "encoding": "base64", "signed": "v1:{timestamp}:{id}:{body}", "timestamp": "X-Time", "id": "X-Id", "type": "/type",
-            "tolerance": "1m", "topic": "acme",
+            "tolerance": "1m", "topic": "acme", "key": "/user/id",
         }));
         let written = serde_json::to_string(&whole).unwrap();
         assert_eq!(serde_json::from_str::<WebhookTrigger>(&written).unwrap(), whole);

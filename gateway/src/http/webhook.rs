@@ -34,7 +34,7 @@ use bytes::Bytes;
 use dunlin_events::{
     Component, Event, Failure, InvocationId, Manifest, Shape,
     consumers::{CommitError, ConsumerName, Start, Taken},
-    manifest::{self, Provider, Respond, WebhookTrigger},
+    manifest::{self, Place, Provider, Respond, WebhookTrigger},
     secrets::{SecretName, Secrets},
     topics::{Appended, TopicName},
 };
@@ -69,6 +69,7 @@ pub struct Webhook {
     service: Service,
     keys: Keys,
     tolerance: Duration,
+    key: Option<Place>,
     /// Where its events go, and where the function begins there. `None` for one the function answers itself.
     topic: Option<(TopicName, Start)>,
     refusals: Refusals,
@@ -105,6 +106,7 @@ impl Webhook {
             service: Service::of(webhook),
             keys: Keys::new(&webhook.secrets),
             tolerance: webhook.tolerance.unwrap_or(TOLERANCE),
+            key: webhook.key.clone(),
             topic,
             refusals: Refusals::default(),
         }
@@ -213,7 +215,8 @@ impl Webhook {
             return Err(Refused::bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", why));
         }
         let content = Content::of(&call, scheme);
-        let event = content.event(&call, function.name(), (self.provider, &self.service, scheme), id);
+        let event =
+            content.event(&call, function.name(), (self.provider, &self.service, scheme), self.key.as_ref(), id);
         let event = event.map_err(|error| {
             Refused::bad(StatusCode::BAD_REQUEST, "bad-request", format!("it makes no event: {error}"))
         })?;

@@ -5,6 +5,7 @@
 //! | `id` | the delivery's, or a hash of what was signed; where nothing is signed, a new one |
 //! | `source` | `/webhooks/<function>` and the path that was called |
 //! | `type` | `<provider>.<event>`; `webhook.<event>` where the manifest describes the service |
+//! | `partitionkey` | what the manifest's `key` leads to |
 //! | data | the body as it came, with its content type; a form as a JSON object |
 
 use super::{
@@ -134,6 +135,7 @@ impl Content {
         call: &Call<'_>,
         function: &FunctionName,
         (provider, service, scheme): (Provider, &Service, &Scheme),
+        key: Option<&Place>,
         id: InvocationId,
     ) -> Result<Event, InvalidEvent> {
         let name = self.name(call, &service.name);
@@ -144,6 +146,9 @@ impl Content {
         let kind = format!("{of}.{}", name.as_deref().unwrap_or(RECEIVED));
         let mut event = Event::new(id, format!("/webhooks/{function}{}", call.head.uri.path()), kind)?;
         event.set_time(humantime::format_rfc3339_micros(SystemTime::now()).to_string())?;
+        if let Some(key) = key.and_then(|place| self.at(call, place)).map(Cow::into_owned) {
+            event.set_extension("partitionkey", key)?;
+        }
         if !self.bytes.is_empty() {
             event.set_data(self.content_type.as_deref(), self.bytes)?;
         }

@@ -94,7 +94,7 @@ impl Example {
         scheme.verify(&call, &secrets, webhook.tolerance, UNIX_EPOCH + Duration::from_secs(self.now))?;
         let of = (webhook.provider, &webhook.service, scheme);
         let function = "f".parse().unwrap();
-        Ok(Content::of(&call, scheme).event(&call, &function, of, InvocationId::new()).unwrap())
+        Ok(Content::of(&call, scheme).event(&call, &function, of, webhook.key.as_ref(), InvocationId::new()).unwrap())
     }
 
     fn event(&self) -> Event {
@@ -385,9 +385,10 @@ fn any_other_service_can_be_described() {
         .with("signed", json!("v1:{timestamp}:{id}:{body}"))
         .with("timestamp", json!("X-Time"))
         .with("id", json!("X-Id"))
-        .with("type", json!("X-Event"));
+        .with("type", json!("X-Event"))
+        .with("key", json!("/a"));
     let event = whole.at(1_700_000_000).event();
-    assert_eq!((event.id(), event.kind()), ("d-1", "webhook.thing.done"));
+    assert_eq!((event.id(), event.kind(), event.partition_key()), ("d-1", "webhook.thing.done", Some("1")));
 
     let headers =
         [("authorization", "HMAC b5557a4b8f3cc308d19eb4f69f336392a31eef7b"), ("content-type", "application/json")];
@@ -450,7 +451,8 @@ fn slack_events_have_their_own_names_and_ids() {
         let (webhook, head) = (slack().webhook(), slack().header("content-type", "application/json").head());
         let (body, scheme) = (Bytes::from(body.to_string()), &webhook.service.schemes[0]);
         let (call, of) = (Call { head: &head, body: &body }, (webhook.provider, &webhook.service, scheme));
-        let event = Content::of(&call, scheme).event(&call, &"f".parse().unwrap(), of, InvocationId::new()).unwrap();
+        let event =
+            Content::of(&call, scheme).event(&call, &"f".parse().unwrap(), of, None, InvocationId::new()).unwrap();
         (event.kind().to_owned(), event.id().to_owned())
     };
     let event = json!({ "type": "event_callback", "event_id": "Ev08MFMKH6", "event": { "type": "app_mention" } });
