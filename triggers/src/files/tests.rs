@@ -340,7 +340,8 @@ async fn a_claimed_file_reaches_its_place_after_a_crash() {
     inbox.write("b", "2");
     inbox.start(moving.clone());
     let events = inbox.events(2).await;
-    inbox.until("remembered", async || inbox.remembered().await == 2).await;
+    let waiting = Report::Detail("waiting_files", 2.into());
+    inbox.until("remembered", async || inbox.intake.reports().contains(&waiting)).await;
     inbox.stop().await;
     let key = |name: &str| hex::encode(&<sha2::Sha256 as sha2::Digest>::digest(name)[..16]);
     fs::rename(inbox.path("a"), folder::claim(&inbox.path("a"), &key("a"))).unwrap();
