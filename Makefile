@@ -37,9 +37,10 @@ test: tools guests ## run all tests
 demo: build guests ## start a platform with the examples deployed (DEMO=check calls each and stops)
 	@DUNLIN=$(DUNLIN) DEMO=$(DEMO) functions/demo.sh
 
-bench: build guests ## measure against wasmtime serve, bare hyper and NATS JetStream; takes about 25 minutes
+bench: build guests ## measure against wasmtime serve, bare hyper, NATS JetStream and pg_recvlogical; takes about 30 minutes
 	DUNLIN=$(DUNLIN) bench/http/run.sh
 	DUNLIN=$(DUNLIN) bench/events/run.sh
+	DUNLIN=$(DUNLIN) bench/cdc/run.sh
 
 lint: toolchain ## formatting, clippy, licences and sources of dependencies
 	.ci/lint

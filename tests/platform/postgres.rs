@@ -57,7 +57,7 @@ async fn a_function_runs_for_what_the_database_has_committed() {
     let platform = start(&folder.path().join("data"));
     let manifest =
         trigger(&server, json!({ "tables": ["public.products"], "operations": ["update"], "snapshot": "never" }));
-    platform.deploy("price-watch", &guest("price-watch"), manifest);
+    platform.deploy("price-watch", &guest("price_watch"), manifest);
     let begun = Instant::now();
     while server.sql("SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name = 'dunlin_price_watch'")
         != "1"
@@ -104,7 +104,7 @@ async fn a_deploy_that_the_database_refuses_says_where_and_what_to_do() {
         ),
     ] {
         let function = folder.path().join("f");
-        write_function(&function, "f", &guest("price-watch"), trigger(&server, more));
+        write_function(&function, "f", &guest("price_watch"), trigger(&server, more));
         let output = platform.dunlin(&["deploy", function.to_str().unwrap()]);
         let said = shown(&output);
         assert!(!output.status.success(), "{said}");
@@ -231,7 +231,7 @@ async fn killed_a_hundred_times_while_the_database_changes() {
     let data = folder.path().join("data");
     let mut platform = start(&data);
     let tables = json!({ "tables": ["public.log", "public.counters"] });
-    platform.deploy("changes", &guest("price-watch"), trigger(&server, tables));
+    platform.deploy("changes", &guest("price_watch"), trigger(&server, tables));
     let loading = load(&server, &script(folder.path()), "100");
     let mut seed = 0x9e37_79b9;
     for _ in 0..KILLS {
@@ -256,7 +256,7 @@ async fn tables_and_events_agree_after_restarts_of_both_sides_under_load() {
     let data = folder.path().join("data");
     let mut platform = start(&data);
     let tables = json!({ "tables": ["public.log", "public.counters"], "lost": "stop" });
-    platform.deploy("changes", &guest("price-watch"), trigger(&server, tables));
+    platform.deploy("changes", &guest("price_watch"), trigger(&server, tables));
     let script = script(folder.path());
     let mut loading = load(&server, &script, "200");
     let (begun, mut seed, mut round) = (Instant::now(), 0x51_7cc1_b727, 0_u32);
