@@ -29,7 +29,7 @@ const LOOK: usize = 64;
 type Result<T, E = Stop<CommitError>> = std::result::Result<T, E>;
 
 /// What became of each event, and the new ends of the topics that have grown.
-type Grown = (Vec<Appended>, Vec<(TopicName, Offset)>);
+type Grown = (Vec<Appended>, topics::Ends);
 
 impl Consumers for Store {
     fn open(&self, name: &ConsumerName, start: Start) -> BoxFuture<'_, Result<Progress, CommitError>> {

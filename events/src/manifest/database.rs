@@ -557,7 +557,8 @@ impl DatabaseTrigger {
 
     /// Another trigger of the function that would keep its place in the database under the same name.
     pub(super) fn clash(&self, before: &[Trigger]) -> Option<Problem> {
-        let names = |trigger: &Self| (trigger.url.place(), trigger.slot.clone(), trigger.server_id, trigger.topic.clone());
+        let names =
+            |trigger: &Self| (trigger.url.place(), trigger.slot.clone(), trigger.server_id, trigger.topic.clone());
         let same = |other: &Trigger| matches!(other, Trigger::Database(other) if names(other) == names(self));
         let other = before.iter().position(same)?;
         let problem = Problem::new("", format!("it reads the changes of the same database as trigger {other}"));

@@ -108,9 +108,7 @@ impl FilesTrigger {
 
     /// Another trigger of the function that has the same files.
     pub(super) fn clash(&self, before: &[Trigger]) -> Option<Problem> {
-        let same = |other: &Trigger| {
-            matches!(other, Trigger::Files(other) if other.path == self.path && other.topic == self.topic)
-        };
+        let same = |other: &Trigger| matches!(other, Trigger::Files(other) if other.path == self.path && other.topic == self.topic);
         let other = before.iter().position(same)?;
         let problem = Problem::new("/path", format!("trigger {other} has the files of `{}` already", self.path));
         Some(problem.help("join the two: `include` takes several patterns; or give one a `topic` of its own"))

@@ -114,7 +114,10 @@ impl ScheduleTrigger {
         let same = |other: &Trigger| matches!(other, Trigger::Schedule(other) if other.key() == key);
         let other = before.iter().position(same)?;
         let problem = Problem::new("", format!("it is `{key}`, as trigger {other} is"));
-        Some(problem.help("give one of the two a `name` of its own, since a function runs once for a schedule and a time"))
+        Some(
+            problem
+                .help("give one of the two a `name` of its own, since a function runs once for a schedule and a time"),
+        )
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
