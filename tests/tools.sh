@@ -24,7 +24,7 @@ look() {
   need npm          'npm --version'
   need python3      'python3 --version'
   need python3-venv "python3 -c 'import ensurepip, venv'"
-  need faketime     'faketime --version'
+  need libfaketime  'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 }
 
 install() {
