@@ -1,5 +1,5 @@
 //! Schedules on the real platform: over crashes, downtime and changes of clocks. Where a test needs another time of the year,
-//! the platform runs under `faketime`, which starts its wall clock where the test wants it.
+//! libfaketime starts the platform's wall clock where the test wants it.
 
 use crate::harness::{Platform, arguments_of_up, command, dunlin, guest, repository, shown, write_function};
 use serde_json::{Value, json};
@@ -16,13 +16,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A platform whose wall clock starts at this time of UTC. What is slept and waited goes by another, which is left alone.
 fn start_at(data: &Path, time: &str) -> Platform {
-    // The library that `faketime` puts before others. Started by it, the platform would outlive its kill.
-    let library = Command::new("faketime").args(["-m", time, "printenv", "LD_PRELOAD"]).output().unwrap();
-    assert!(library.status.success(), "{}", shown(&library));
+    let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.find(|library| library.exists()).expect("libfaketime is installed: run `make tools`");
     let mut command = Command::new(dunlin());
-    command.args(arguments_of_up(data)).env("LD_PRELOAD", String::from_utf8(library.stdout).unwrap().trim());
+    command.args(arguments_of_up(data)).env("LD_PRELOAD", library);
     command.env("TZ", "UTC").env("FAKETIME", format!("@{time}")).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     Platform::start_command(data, &mut command)
+}
+
+/// Ends it as an operator would: killed, the library would leave something in `/dev/shm` that stops another process with the
+/// same number.
+fn stop(mut platform: Platform) {
+    platform.signal("TERM");
+    platform.wait();
 }
 
 /// When a schedule's event was scheduled, in milliseconds since the Unix epoch.
@@ -91,7 +98,7 @@ async fn the_example_tells_each_evening_once() {
     platform.publish("messages", &[message("1", "ada"), message("2", "bob"), message("3", "ada")]).await;
     platform.caught_up("digest", "messages").await;
     waits(&platform, FRIDAY).await;
-    drop(platform);
+    stop(platform);
     // Moments before six in Berlin; on a machine so slow that it comes before the platform, it is made up for.
     let platform = start_at(&data, "2026-11-20 16:59:58");
     let told = platform.events_once("digests", 1).await;
@@ -108,15 +115,15 @@ async fn the_example_tells_each_evening_once() {
         assert!(table.contains(line), "no `{line}` in {table}");
     }
     assert_eq!(table.matches("T18:00:00+01:00").count(), 5, "{table}");
-    drop(platform);
+    stop(platform);
 
-    // Killed over Monday's and Tuesday's evening.
+    // Down over Monday's and Tuesday's evening.
     let platform = start_at(&data, "2026-11-24 22:00:00");
     let told = platform.events_once("digests", 2).await;
     assert_eq!(told[1]["data"], json!({ "day": "2026-11-24", "messages": {} }));
     let schedule = platform.events("digest.schedule").await.remove(1);
     assert_eq!((&schedule["time"], &schedule["data"]["missed"]), (&json!("2026-11-24T17:00:00Z"), &json!(true)));
-    drop(platform);
+    stop(platform);
 
     // A clock that was set back: what comes again has come.
     let platform = start_at(&data, "2026-11-20 16:59:58");
@@ -124,6 +131,7 @@ async fn the_example_tells_each_evening_once() {
     platform.caught_up("digest", "messages").await;
     waits(&platform, FRIDAY + 3 * 86_400_000).await;
     assert_eq!(platform.events("digest.schedule").await.len(), 2);
+    stop(platform);
 }
 
 /// 18:00 in Berlin on 2026-11-20, in milliseconds since the Unix epoch.
@@ -172,13 +180,14 @@ async fn a_change_of_clocks_while_it_runs() {
         let manifest = json!({ "triggers": triggers, "publish": "told", "allow": { "state": true } });
         platform.deploy("clocks", &guest("digest"), manifest);
         waits(&platform, first).await;
-        drop(platform);
+        stop(platform);
         let platform = start_at(&data, before);
         let expected = expected.as_object().unwrap();
         for event in platform.events_once("clocks.schedule", expected.len()).await {
             let name = event["subject"].as_str().unwrap();
             assert_eq!(Some(&event["data"]["scheduled"]), expected.get(name), "{event}");
         }
+        stop(platform);
     }
 }
 
