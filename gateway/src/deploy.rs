@@ -37,6 +37,7 @@ use dunlin_events::{
     source::{Source, SourceError, Sources},
     state::Bucket,
 };
+use futures_util::future::try_join_all;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
@@ -624,15 +625,15 @@ impl Deployments {
         let named = deployed.iter().flat_map(|deployed| deployed.version.manifest.topics()).collect();
         let begun = async {
             let topics = dispatch::known(&self.backend, named).await.map_err(|error| error.to_string())?;
-            for Deployed { version, .. } in deployed {
-                for topic in &topics {
-                    let Some(trigger) = dispatch::trigger_of(&version.manifest, topic) else { continue };
-                    let name = ConsumerName { function: version.name().clone(), topic: topic.clone() };
-                    let opened = self.backend.consumers.open(&name, trigger.from.into()).await;
-                    opened.map_err(|error| error.to_string())?;
-                }
-            }
-            Ok::<_, String>(())
+            let read = deployed.iter().flat_map(|Deployed { version, .. }| {
+                let read = dispatch::read_by(&version.manifest, &topics).into_iter();
+                read.map(|(topic, trigger)| {
+                    (ConsumerName { function: version.name().clone(), topic }, trigger.from.into())
+                })
+            });
+            // At once, so that they are committed together.
+            let opened = read.map(async |(name, start)| self.backend.consumers.open(&name, start).await);
+            try_join_all(opened).await.map_err(|error| error.to_string())
         };
         // All is deployed, and the dispatcher tries the same again.
         if let Err(error) = begun.await {

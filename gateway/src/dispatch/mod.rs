@@ -77,10 +77,30 @@ pub(crate) fn trigger_of<'a>(manifest: &'a Manifest, topic: &TopicName) -> Optio
     triggers.find(|trigger| trigger.name.matches(topic))
 }
 
+/// Which of these topics a function reads, and by which trigger. Only a pattern has to be compared with all of them: with
+/// ten thousand functions and as many topics it is the names that are many.
+pub(crate) fn read_by<'a>(
+    manifest: &'a Manifest,
+    topics: &HashSet<TopicName>,
+) -> Vec<(TopicName, Cow<'a, TopicTrigger>)> {
+    let mut read = Vec::new();
+    for (_, trigger) in manifest.subscriptions() {
+        match trigger.name.name() {
+            Some(name) => read.extend(topics.contains(&name).then(|| (name, trigger))),
+            None => {
+                let matching = topics.iter().filter(|topic| trigger.name.matches(topic));
+                read.extend(matching.map(|topic| (topic.clone(), trigger.clone())));
+            }
+        }
+    }
+    read.retain(|(topic, _)| requests::function_of(topic).is_none());
+    read
+}
+
 /// Every topic, after those of these that weren't there were made.
-pub(crate) async fn known(backend: &Backend, named: HashSet<TopicName>) -> Result<Vec<TopicName>, LogError> {
-    let mut topics: Vec<_> = backend.log.topics().await?.into_iter().map(|topic| topic.name).collect();
-    let missing: Vec<_> = named.into_iter().filter(|name| topics.binary_search(name).is_err()).collect();
+pub(crate) async fn known(backend: &Backend, named: HashSet<TopicName>) -> Result<HashSet<TopicName>, LogError> {
+    let mut topics: HashSet<_> = backend.log.topics().await?.into_iter().map(|topic| topic.name).collect();
+    let missing: Vec<_> = named.into_iter().filter(|name| !topics.contains(name)).collect();
     if !missing.is_empty() {
         backend.log.create(missing.clone()).await?;
         topics.extend(missing);
@@ -252,15 +272,18 @@ impl Dispatcher {
         let topics = known(backend, named.collect()).await?;
         let mut wanted: HashMap<ConsumerName, (Arc<ActiveFunction>, TopicTrigger)> = HashMap::new();
         for function in functions {
-            for topic in &topics {
-                let trigger = trigger_of(&function.version.manifest, topic).map(Cow::into_owned).or_else(|| {
-                    let own = requests::function_of(topic) == Some(function.name().as_str());
-                    own.then(|| settings::requests(topic))
-                });
-                if let Some(trigger) = trigger {
-                    let name = ConsumerName { function: function.name().clone(), topic: topic.clone() };
-                    wanted.insert(name, (Arc::clone(&function), trigger));
-                }
+            let mut read: Vec<_> = read_by(&function.version.manifest, &topics)
+                .into_iter()
+                .map(|(topic, trigger)| (topic, trigger.into_owned()))
+                .collect();
+            let asked = requests::topic(function.name());
+            if topics.contains(&asked) {
+                let trigger = settings::requests(&asked);
+                read.push((asked, trigger));
+            }
+            for (topic, trigger) in read {
+                let name = ConsumerName { function: function.name().clone(), topic };
+                wanted.insert(name, (Arc::clone(&function), trigger));
             }
         }
         {
@@ -325,8 +348,10 @@ mod tests {
         let topic = json!({ "name": "**" });
         let manifest = json!({ "name": "audit", "component": "a.wasm", "triggers": [{ "topic": topic }] });
         let manifest: Manifest = serde_json::from_value(manifest).unwrap();
-        let reads = |topic: &str| trigger_of(&manifest, &topic.parse().unwrap()).is_some();
-        assert!(reads("orders") && reads("orders.eu"));
-        assert!(!reads("dunlin.requests.audit") && !reads("dunlin.requests.orders"));
+        let topics = ["orders", "orders.eu", "dunlin.requests.audit", "dunlin.requests.orders"];
+        let topics: HashSet<TopicName> = topics.map(|topic| topic.parse().unwrap()).into();
+        let mut read: Vec<_> = read_by(&manifest, &topics).into_iter().map(|(topic, _)| topic.to_string()).collect();
+        read.sort();
+        assert_eq!(read, ["orders", "orders.eu"]);
     }
 }

@@ -41,7 +41,7 @@ const MAX_ANSWER: usize = 700 << 10;
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The topic of a function's requests.
-fn topic(function: &FunctionName) -> TopicName {
+pub(super) fn topic(function: &FunctionName) -> TopicName {
     format!("{TOPIC}{function}").parse().expect("a function's name is a part of a topic's")
 }
 
