@@ -643,13 +643,13 @@ impl<'a> Work<'a> {
             let _ = folder.walk(&from, |step| {
                 match step {
                     // Before it is read: what comes in between is a hint then.
-                    Step::Folder(path) => match watch.as_ref().filter(|_| watched).map(|watch| watch.add(&path)) {
-                        Some(Err(error)) => {
+                    Step::Folder(path) => {
+                        let added = watch.as_ref().filter(|_| watched).map(|watch| watch.add(&path));
+                        if let Some(Err(error)) = added {
                             watched = false;
                             steps.push(Walked::Unwatched(error));
                         }
-                        Some(Ok(())) | None => {}
-                    },
+                    }
                     Step::File(file) => steps.push(Walked::File(file)),
                     Step::Unreadable(path, error) => steps.push(Walked::Unreadable(path, error)),
                 }
