@@ -144,8 +144,18 @@ async fn calm(loading: Child, server: &Server) {
     }
 }
 
-/// Waits until the row that is written now, after everything else, is in the topic; and answers with all its events.
+/// Waits until the row that is written now, after everything else, is in the topic; and answers with all its events. A
+/// snapshot that was broken off again and again has to end first: the changes before it come before its rows.
 async fn up_to_now(platform: &Platform, server: &Server) -> Vec<Value> {
+    let begun = Instant::now();
+    loop {
+        let triggers = platform.admin(Method::GET, "/api/triggers", Value::Null).await.json();
+        if triggers["triggers"][0]["state"] == "running" {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not run: {triggers:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let last: i64 = server.sql("INSERT INTO log (v) VALUES ('last') RETURNING id").parse().unwrap();
     let begun = Instant::now();
     let (mut events, mut from) = (Vec::new(), 0);
