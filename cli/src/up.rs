@@ -18,7 +18,7 @@ use dunlin_gateway::{
 };
 use dunlin_runtime::{RuntimeConfig, Wasm};
 use dunlin_store::Store;
-use dunlin_triggers::Upstreams;
+use dunlin_triggers::{AllowedFolders, Upstreams};
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
@@ -51,6 +51,10 @@ pub(crate) struct UpArgs {
     /// A folder with a file per secret, named like the secret. It wins over DUNLIN_SECRET_<NAME> variables.
     #[arg(long, value_name = "DIR", env = "DUNLIN_SECRETS")]
     pub(crate) secrets: Option<PathBuf>,
+    /// A folder that `files` triggers may have, with all below it; it may be given several times. Any when not given, except
+    /// those with the platform's data and secrets.
+    #[arg(long, value_name = "DIR", env = "DUNLIN_FILES", value_delimiter = ':')]
+    pub(crate) files: Vec<PathBuf>,
 
     /// A certificate chain in PEM: --listen speaks HTTPS then, and --admin on any but a loopback address.
     #[arg(long, value_name = "FILE", env = "DUNLIN_TLS_CERT", requires = "tls_key", help_heading = "HTTPS")]
@@ -173,6 +177,7 @@ impl Platform {
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let workers = args.workers.unwrap_or(cores);
         let logs = LogBuffer::new(args.log_buffer);
+        let own = [Some(args.data.clone()), args.secrets.clone()].into_iter().flatten().collect();
         let secrets = Arc::new(PlatformSecrets::open(args.secrets)?);
 
         let store = Arc::new(Store::open(&args.data)?);
@@ -188,7 +193,7 @@ impl Platform {
         let runtime = Arc::new(Wasm::start(&config, Arc::clone(&secrets) as _, Arc::clone(&logs) as _)?);
         let uploads = args.data.join("uploads");
         let backend = Backend::of(store);
-        let sources = Arc::new(Upstreams::new(Arc::clone(&secrets) as _));
+        let sources = Arc::new(Upstreams::new(Arc::clone(&secrets) as _, AllowedFolders::new(args.files, own)));
         let deployments =
             Deployments::open(backend, Arc::clone(&runtime) as _, sources, secrets, Arc::clone(&logs), uploads).await?;
         let dispatcher = Dispatcher::start(Arc::clone(&deployments), event_workers, workers)?;

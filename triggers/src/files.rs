@@ -11,6 +11,7 @@
 //! moved here, or when it has stayed as it is for a while. Between two happenings nothing runs and nothing is kept in
 //! memory but the files that are on their way.
 
+mod allowed;
 mod away;
 mod check;
 mod content;
@@ -23,6 +24,8 @@ mod records;
 #[cfg(test)]
 mod tests;
 mod watch;
+
+pub use allowed::AllowedFolders;
 
 use self::{
     away::{Leash, Place},
@@ -66,22 +69,23 @@ const NAMED: usize = 100;
 /// The source of one files trigger.
 pub(crate) struct Files {
     trigger: FilesTrigger,
+    allowed: AllowedFolders,
 }
 
 impl Files {
-    pub(crate) fn new(trigger: &FilesTrigger) -> Self {
-        Self { trigger: trigger.clone() }
+    pub(crate) fn new(trigger: &FilesTrigger, allowed: AllowedFolders) -> Self {
+        Self { trigger: trigger.clone(), allowed }
     }
 
     /// What of a trigger can't be.
-    pub(crate) async fn check(trigger: &FilesTrigger) -> Vec<Problem> {
-        check::check(trigger).await
+    pub(crate) async fn check(trigger: &FilesTrigger, allowed: &AllowedFolders) -> Vec<Problem> {
+        check::check(trigger, allowed).await
     }
 }
 
 impl Source for Files {
     fn run<'a>(&'a self, intake: &'a dyn Intake) -> BoxFuture<'a, Result<(), SourceError>> {
-        Box::pin(async move { Box::pin(Work::begin(&self.trigger, intake).await?.run()).await })
+        Box::pin(async move { Box::pin(Work::begin(&self.trigger, &self.allowed, intake).await?.run()).await })
     }
 }
 
@@ -119,10 +123,14 @@ enum Walked {
 type Fresh = (Found, Option<Entry>);
 
 impl<'a> Work<'a> {
-    async fn begin(trigger: &'a FilesTrigger, intake: &'a dyn Intake) -> Result<Self, SourceError> {
-        let opened = trigger.clone();
+    async fn begin(
+        trigger: &'a FilesTrigger,
+        allowed: &AllowedFolders,
+        intake: &'a dyn Intake,
+    ) -> Result<Self, SourceError> {
+        let (opened, allowed) = (trigger.clone(), allowed.clone());
         let (folder, tells) = blocking(move || {
-            let folder = Folder::open(&opened)?;
+            let folder = Folder::open(&opened, &allowed)?;
             let tells = watch::tells(&folder.real);
             Ok((folder, tells))
         })

@@ -13,6 +13,7 @@ mod schedule;
 #[cfg(test)]
 mod testing;
 
+pub use files::AllowedFolders;
 pub use schedule::shown_in_zone;
 
 use dunlin_events::{
@@ -27,19 +28,20 @@ use std::{sync::Arc, time::SystemTime};
 /// Every source there is.
 pub struct Upstreams {
     secrets: Arc<dyn Secrets>,
+    folders: AllowedFolders,
 }
 
 impl Upstreams {
-    /// Sources that find passwords among these secrets.
-    pub fn new(secrets: Arc<dyn Secrets>) -> Self {
-        Self { secrets }
+    /// Sources that find passwords among these secrets, and files in these folders.
+    pub fn new(secrets: Arc<dyn Secrets>, folders: AllowedFolders) -> Self {
+        Self { secrets, folders }
     }
 
     /// What of one trigger can't be. Pointers are into the trigger.
     async fn check(&self, function: &FunctionName, trigger: &Trigger) -> Vec<Problem> {
         match trigger {
             Trigger::Schedule(schedule) => schedule::check(schedule, SystemTime::now()),
-            Trigger::Files(files) => Files::check(files).await,
+            Trigger::Files(files) => Files::check(files, &self.folders).await,
             Trigger::Database(database) => database::check(function, database, Arc::clone(&self.secrets)).await,
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => Vec::new(),
         }
@@ -63,7 +65,7 @@ impl Sources for Upstreams {
     fn open(&self, function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
         match trigger {
             Trigger::Schedule(schedule) => Some(Box::new(schedule::Schedule::new(function, schedule))),
-            Trigger::Files(files) => Some(Box::new(Files::new(files))),
+            Trigger::Files(files) => Some(Box::new(Files::new(files, self.folders.clone()))),
             Trigger::Database(database) => database::open(function, database, Arc::clone(&self.secrets)),
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => None,
         }

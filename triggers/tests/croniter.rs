@@ -24,7 +24,7 @@ use dunlin_events::{
     source::Sources as _,
     units::epoch_millis,
 };
-use dunlin_triggers::Upstreams;
+use dunlin_triggers::{AllowedFolders, Upstreams};
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 use std::{
@@ -228,7 +228,7 @@ fn schedules_run_when_croniter_says_so() {
         String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), cases.len());
 
-    let upstreams = Upstreams::new(Arc::new(NoSecrets));
+    let upstreams = Upstreams::new(Arc::new(NoSecrets), AllowedFolders::default());
     let (mut compared, mut repeated, mut never) = (0, 0, 0);
     let mut different = Vec::new();
     for ((cron, zone, after, theirs), answer) in cases.iter().zip(&answers) {

@@ -1,6 +1,9 @@
 //! What of a files trigger can't be, as far as it is known at deploy.
 
-use super::folder::{Folder, cannot};
+use super::{
+    AllowedFolders,
+    folder::{Folder, cannot},
+};
 use dunlin_events::manifest::{FilesTrigger, Problem, Then};
 use rustix::fs::{Access, access};
 use std::{os::unix::fs::MetadataExt as _, path::Path, time::Duration};
@@ -8,7 +11,7 @@ use std::{os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 /// A network file system whose server is away answers after minutes, or never.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) async fn check(trigger: &FilesTrigger) -> Vec<Problem> {
+pub(super) async fn check(trigger: &FilesTrigger, allowed: &AllowedFolders) -> Vec<Problem> {
     if !Path::new(&trigger.path).is_absolute() {
         return vec![
             Problem::new("/path", format!("`{}` is no absolute path", trigger.path))
@@ -16,8 +19,8 @@ pub(super) async fn check(trigger: &FilesTrigger) -> Vec<Problem> {
         ];
     }
     let path = trigger.path.clone();
-    let trigger = trigger.clone();
-    let found = tokio::task::spawn_blocking(move || found(&trigger));
+    let (trigger, allowed) = (trigger.clone(), allowed.clone());
+    let found = tokio::task::spawn_blocking(move || found(&trigger, &allowed));
     match tokio::time::timeout(PATIENCE, found).await {
         Ok(found) => found.unwrap_or_default(),
         Err(_) => vec![
@@ -27,8 +30,8 @@ pub(super) async fn check(trigger: &FilesTrigger) -> Vec<Problem> {
     }
 }
 
-fn found(trigger: &FilesTrigger) -> Vec<Problem> {
-    let folder = match Folder::open(trigger) {
+fn found(trigger: &FilesTrigger, allowed: &AllowedFolders) -> Vec<Problem> {
+    let folder = match Folder::open(trigger, allowed) {
         Ok(folder) => folder,
         Err(error) => return vec![Problem { pointer: "/path".into(), message: error.message, help: error.help }],
     };

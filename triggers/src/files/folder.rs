@@ -3,6 +3,7 @@
 //! It is opened once, and every path is looked up from there by a library that follows no link out of it. A symbolic link
 //! is no file: what it stands for is either in the folder itself, or none of the function's business.
 
+use super::AllowedFolders;
 use super::name;
 use cap_std::{
     ambient_authority,
@@ -75,10 +76,14 @@ pub(super) enum Step {
 }
 
 impl Folder {
-    pub(super) fn open(trigger: &FilesTrigger) -> Result<Self, SourceError> {
+    pub(super) fn open(trigger: &FilesTrigger, allowed: &AllowedFolders) -> Result<Self, SourceError> {
         let path = PathBuf::from(&trigger.path);
         let failed = |error: io::Error| cannot(&path, &error);
         let real = path.canonicalize().map_err(failed)?;
+        allowed.check(&real)?;
+        for place in [&trigger.done, &trigger.failed].into_iter().map(Path::new).filter(|place| place.is_absolute()) {
+            allowed.check(&place.canonicalize().unwrap_or_else(|_| place.to_owned()))?;
+        }
         let dir = Dir::open_ambient_dir(&real, ambient_authority()).map_err(failed)?;
         // That it can be opened says nothing of reading it.
         dir.entries().map_err(failed)?;

@@ -36,7 +36,7 @@ impl Inbox {
     /// Runs a source whose manifest has this beside the path.
     fn start(&mut self, mut manifest: serde_json::Value) {
         manifest["path"] = self.folder.path().to_str().unwrap().into();
-        let source = Files::new(&serde_json::from_value(manifest).unwrap());
+        let source = Files::new(&serde_json::from_value(manifest).unwrap(), AllowedFolders::default());
         let intake = Arc::clone(&self.intake);
         self.running = Some(tokio::spawn(async move { source.run(&*intake).await }));
     }
@@ -401,7 +401,10 @@ async fn a_folder_that_vanishes_is_an_error_with_a_fix_and_counts_again_when_it_
     let path = inbox.path("in");
     fs::create_dir(&path).unwrap();
     let source = |path: &Path| {
-        Files::new(&serde_json::from_value(serde_json::json!({ "path": path, "settle": "1ms" })).unwrap())
+        Files::new(
+            &serde_json::from_value(serde_json::json!({ "path": path, "settle": "1ms" })).unwrap(),
+            AllowedFolders::default(),
+        )
     };
     let run = |path: PathBuf, intake: Arc<TestIntake>| tokio::spawn(async move { source(&path).run(&*intake).await });
     inbox.write("in/a", "1");
