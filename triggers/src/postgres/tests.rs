@@ -243,15 +243,19 @@ async fn a_snapshot_meets_the_stream_without_gap_while_rows_change() {
     server.sql("CREATE SEQUENCE s");
     let (_folder, intake) = folder().await;
     let mut begun = 0;
+    let running = || intake.reports().into_iter().filter(|report| *report == Report::Running).count();
     // Broken off twice while it reads, and begun again.
     for (round, patience) in [1_000, 3_000, 0].into_iter().enumerate() {
         let source = source(&server, json!({ "tables": ["public.t"] }));
         let mut writing = writer(&server);
+        let before = running();
         while_running(&source, &intake, async {
             if patience > 0 {
                 intake.wait_for(begun + patience).await;
             } else {
                 assert!(tokio::task::block_in_place(|| writing.wait()).unwrap().success());
+                // The rows of a snapshot come after the changes before it: the last row is one only when it is done.
+                eventually("the snapshot", async || running() > before).await;
                 server.sql("INSERT INTO t VALUES (1000000, 1)");
                 eventually("the last row", async || {
                     intake.last().await.is_some_and(|event| data(&event)["key"]["id"] == 1_000_000)
