@@ -72,7 +72,7 @@ impl Platform {
     }
 
     /// Waits until a function has settled all of a topic.
-    async fn caught_up(&self, function: &str, topic: &str) -> Value {
+    pub(crate) async fn caught_up(&self, function: &str, topic: &str) -> Value {
         let start = Instant::now();
         loop {
             let consumer = self.consumer(function, topic).await;
@@ -85,7 +85,7 @@ impl Platform {
     }
 
     /// What a function's own bucket, or a shared one, holds under a key.
-    async fn state(&self, bucket: &str, key: &str) -> Value {
+    pub(crate) async fn state(&self, bucket: &str, key: &str) -> Value {
         let answer = self.admin(Method::GET, &format!("/api/state/{bucket}/{key}"), Value::Null).await;
         if answer.status == StatusCode::NOT_FOUND { Value::Null } else { answer.json() }
     }

@@ -11,6 +11,7 @@ mod deploys;
 mod events;
 mod harness;
 mod isolation;
+mod mysql;
 mod postgres;
 mod rooms;
 mod serving;

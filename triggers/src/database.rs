@@ -4,7 +4,7 @@
 //! The one design choice: values are JSON text from the moment they leave a database's own form. An event's data is put
 //! together from these texts, so that a number keeps its digits and nothing is parsed twice.
 
-use crate::postgres;
+use crate::{mysql, postgres};
 use bytes::Bytes;
 use dunlin_events::{
     Event, FunctionName,
@@ -37,7 +37,9 @@ pub(crate) fn open(
 ) -> Option<Box<dyn Source>> {
     match trigger.url.kind {
         DatabaseKind::Postgres => Some(Box::new(postgres::Postgres::new(function, trigger.clone(), secrets))),
-        DatabaseKind::Mysql | DatabaseKind::Mariadb => None,
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => {
+            Some(Box::new(mysql::Mysql::new(function, trigger.clone(), secrets)))
+        }
     }
 }
 
@@ -50,8 +52,7 @@ pub(crate) async fn check(
     match trigger.url.kind {
         DatabaseKind::Postgres => postgres::Postgres::new(function, trigger.clone(), secrets).check().await,
         DatabaseKind::Mysql | DatabaseKind::Mariadb => {
-            let message = format!("`{}` is of a database that has no source", trigger.url);
-            vec![Problem::new("/url", message).help("there is one for `postgresql://`")]
+            mysql::Mysql::new(function, trigger.clone(), secrets).check().await
         }
     }
 }

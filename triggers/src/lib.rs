@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod database;
+mod mysql;
 mod postgres;
 #[cfg(test)]
 mod testing;

@@ -3,10 +3,12 @@
 //! The library asks for the log and cuts it into events. What the events mean is read here: half of those of MariaDB have
 //! numbers the library does not know, and the rows' values are this crate's business anyway.
 
+use crate::database::Row;
+
 use super::{
     schema::{Column, TableMap},
     session::{Session, SessionError},
-    value::{Wire, of_row, string},
+    value::{Wire, of_row, skip},
     wire::{Malformed, Reader},
 };
 use dunlin_events::manifest::{Operation, TableName};
@@ -49,16 +51,27 @@ impl Position {
 /// What the log has to tell.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// A transaction begins, with its id where the server gives it one. What `alone` is, is one statement.
-    Begin { id: Option<String>, alone: bool, prepared: Option<Vec<u8>> },
+    /// A transaction begins, with its id where the server gives it one. It is one statement, or will be `prepared`.
+    Begin {
+        id: Option<String>,
+        alone: bool,
+        prepared: bool,
+    },
+    /// MySQL only: the transaction that has begun is more than one statement after all.
+    Open {
+        prepared: bool,
+    },
     /// A statement that was logged as text, and the database it was made in.
-    Statement { schema: String, text: String },
+    Statement {
+        schema: String,
+        text: String,
+    },
     Table(TableMap),
     Rows(Rows),
     /// The transaction is over, and was committed.
     Commit,
-    /// A transaction that was prepared is over; what becomes of it is told later.
-    Prepared,
+    /// The transaction is over and prepared, under this id. What becomes of it is told later.
+    Prepared(Vec<u8>),
     /// The server was started again and begins a file; what it was writing before was never committed.
     Restarted,
     /// The server says that it may have lost something.
@@ -160,8 +173,7 @@ impl Log {
             self.written = u64::from(header.timestamp());
         }
         let at = self.start.clone();
-        self.entry(kind, header.server_id(), artificial, event.data())
-            .map_err(|what| LogError::Malformed { at, what })
+        self.entry(kind, header.server_id(), artificial, event.data()).map_err(|what| LogError::Malformed { at, what })
     }
 
     fn entry(&mut self, kind: u8, server: u32, artificial: bool, data: &[u8]) -> Result<Entry, Malformed> {
@@ -208,28 +220,26 @@ impl Log {
                 let server = hex::encode(reader.take(16)?);
                 let number = reader.little(8)?;
                 let parts = [&server[..8], &server[8..12], &server[12..16], &server[16..20], &server[20..]];
-                Entry::Begin { id: Some(format!("{}:{number}", parts.join("-"))), alone: false, prepared: None }
+                Entry::Begin { id: Some(format!("{}:{number}", parts.join("-"))), alone: true, prepared: false }
             }
-            34 => Entry::Begin { id: None, alone: false, prepared: None },
+            34 => Entry::Begin { id: None, alone: true, prepared: false },
             // XA_PREPARE_LOG_EVENT: also the end of a transaction that is committed in one phase.
             38 => match reader.byte()? {
-                0 => Entry::Prepared,
+                0 => {
+                    let format = reader.take(4)?;
+                    let (global, branch) = (reader.size(4)?, reader.size(4)?);
+                    Entry::Prepared([format, reader.take(global + branch)?].concat())
+                }
                 _ => Entry::Commit,
             },
             // GTID_EVENT of MariaDB.
             162 => {
                 let (number, domain, flags) = (reader.little(8)?, reader.little(4)?, reader.byte()?);
-                if flags & 2 != 0 {
-                    reader.take(8)?;
+                Entry::Begin {
+                    id: Some(format!("{domain}-{server}-{number}")),
+                    alone: flags & 1 != 0,
+                    prepared: flags & 0x40 != 0,
                 }
-                let prepared = if flags & 0x40 != 0 {
-                    let format = reader.take(4)?.to_vec();
-                    let (global, branch) = (reader.size(1)?, reader.size(1)?);
-                    Some([format, reader.take(global + branch)?.to_vec()].concat())
-                } else {
-                    None
-                };
-                Entry::Begin { id: Some(format!("{domain}-{server}-{number}")), alone: flags & 1 != 0, prepared }
             }
             _ => Entry::Quiet,
         })
@@ -240,8 +250,8 @@ const HEARTBEAT_EVENT: u8 = 27;
 
 fn statement(schema: String, text: String) -> Entry {
     match text.as_str() {
-        // MySQL begins with it what its GTID has already begun.
-        "BEGIN" => Entry::Quiet,
+        "BEGIN" => Entry::Open { prepared: false },
+        _ if text.starts_with("XA START") => Entry::Open { prepared: true },
         "COMMIT" => Entry::Commit,
         _ => Entry::Statement { schema, text },
     }
@@ -274,7 +284,8 @@ impl Rows {
             32 | 171 => (Operation::Delete, true),
             _ => {
                 return Err(Malformed(
-                    "it has JSON values in part only: set `binlog_row_value_options = ''`, and take a new snapshot".into(),
+                    "it has JSON values in part only: set `binlog_row_value_options = ''`, and take a new snapshot"
+                        .into(),
                 ));
             }
         };
@@ -292,8 +303,13 @@ impl Rows {
         Ok(Self { operation, table, count, before, after, data })
     }
 
-    /// The rows before and after, each as JSON of its columns that `wanted` names by their places.
-    pub(super) fn images(&self, wires: &[Wire], columns: &[Column], wanted: &[bool]) -> Result<Vec<[Option<Image>; 2]>, Malformed> {
+    /// The rows, each as it was and as it is, with those of its columns that are `wanted`, by their places.
+    pub(super) fn images(
+        &self,
+        wires: &[Wire],
+        columns: &[Column],
+        wanted: &[bool],
+    ) -> Result<Vec<[Option<Row>; 2]>, Malformed> {
         if self.count != wires.len() || self.count != columns.len() {
             return Err(Malformed("its rows have not the columns their table has".into()));
         }
@@ -310,32 +326,32 @@ impl Rows {
     }
 }
 
-/// The columns of a row that are there, each with its value as JSON.
-pub(super) type Image = Vec<(usize, String)>;
-
 fn image(
     there: &[u8],
     wires: &[Wire],
     columns: &[Column],
     wanted: &[bool],
     reader: &mut Reader<'_>,
-) -> Result<Image, Malformed> {
+) -> Result<Row, Malformed> {
     let bit = |bits: &[u8], index: usize| bits.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
     let present: Vec<_> = (0..wires.len()).filter(|index| bit(there, *index)).collect();
     let nulls = reader.take(present.len().div_ceil(8))?;
-    let mut image = Vec::with_capacity(present.len());
+    let mut row = Vec::with_capacity(present.len());
     for (place, index) in present.into_iter().enumerate() {
-        let mut json = String::new();
-        if bit(nulls, place) {
-            json.push_str("null");
-        } else {
-            of_row(wires[index], &columns[index], reader, &mut json)?;
-        }
+        let (is_null, column) = (bit(nulls, place), &columns[index]);
         if wanted[index] {
-            image.push((index, json));
+            let mut json = String::new();
+            if is_null {
+                json.push_str("null");
+            } else {
+                of_row(wires[index], column, reader, &mut json)?;
+            }
+            row.push((column.name.clone(), json));
+        } else if !is_null {
+            skip(wires[index], reader)?;
         }
     }
-    Ok(image)
+    Ok(Row(row))
 }
 
 /// What a statement does to tables, as far as it matters here.
@@ -348,7 +364,10 @@ pub(super) enum Statement {
     /// It changes rows, and the log has not which.
     Change,
     /// It ends a prepared transaction, of which it commits or undoes what was done.
-    EndPrepared { id: Vec<u8>, commit: bool },
+    EndPrepared {
+        id: Vec<u8>,
+        commit: bool,
+    },
     /// It undoes the transaction.
     Rollback,
     Other,
@@ -383,7 +402,8 @@ impl Statement {
                 // `XA COMMIT X'676c6f62616c',X'6272616e6368',1`
                 let parts: Vec<_> = text.split('\'').collect();
                 let (Some(global), Some(branch)) = (parts.get(1), parts.get(3)) else { return Self::Other };
-                let format = parts.get(4).and_then(|rest| rest.trim_start_matches(',').trim().parse().ok()).unwrap_or(1_u32);
+                let format =
+                    parts.get(4).and_then(|rest| rest.trim_start_matches(',').trim().parse().ok()).unwrap_or(1_u32);
                 let part = |text: &str| hex::decode(text).unwrap_or_default();
                 Self::EndPrepared { id: [format.to_le_bytes().to_vec(), part(global), part(branch)].concat(), commit }
             }
@@ -437,19 +457,4 @@ impl Iterator for Words<'_> {
         self.0 = rest;
         Some(word.to_owned())
     }
-}
-
-/// A row's columns as a JSON object.
-pub(super) fn object(image: &Image, columns: &[Column]) -> String {
-    let mut json = String::from("{");
-    for (index, value) in image {
-        if json.len() > 1 {
-            json.push(',');
-        }
-        string(&columns[*index].name, &mut json);
-        json.push(':');
-        json.push_str(value);
-    }
-    json.push('}');
-    json
 }

@@ -110,7 +110,9 @@ impl Charset {
             Self::Other(encoding) => encoding.decode_without_bom_handling(bytes).0,
             Self::Utf32 => bytes
                 .chunks_exact(4)
-                .map(|four| char::from_u32(u32::from_be_bytes([four[0], four[1], four[2], four[3]])).unwrap_or('\u{fffd}'))
+                .map(|four| {
+                    char::from_u32(u32::from_be_bytes([four[0], four[1], four[2], four[3]])).unwrap_or('\u{fffd}')
+                })
                 .collect(),
         }
     }
@@ -178,9 +180,9 @@ fn key(indexed: &[(String, Option<String>, String, Option<u64>)]) -> Vec<String>
         .find_map(|columns| {
             // The key of a prefix, which SUB_PART tells, is a key all the same when it is the primary one.
             let whole = |part: &Option<u64>, index: &str| part.is_none() || index == "PRIMARY";
-            let names = columns.iter().map(|(index, name, nullable, part)| {
-                name.clone().filter(|_| nullable != "YES" && whole(part, index))
-            });
+            let names = columns
+                .iter()
+                .map(|(index, name, nullable, part)| name.clone().filter(|_| nullable != "YES" && whole(part, index)));
             names.collect()
         })
         .unwrap_or_default()
@@ -245,7 +247,7 @@ fn names(full: &str) -> Vec<String> {
 }
 
 /// A table map: what the binlog has of a table before the rows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableMap {
     pub(super) id: u64,
     pub(super) name: TableName,
@@ -254,7 +256,7 @@ pub(super) struct TableMap {
     described: Option<Described>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Described {
     names: Vec<String>,
     unsigned: Vec<bool>,

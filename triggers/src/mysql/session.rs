@@ -1,11 +1,12 @@
 //! Connections to a server: how it is trusted, and what its errors mean for whoever wrote the manifest.
 
+use super::binlog::Position;
 use dunlin_events::{
     manifest::{DatabaseKind, DatabaseTrigger, DatabaseUrl, SslMode},
     secrets::{SecretError, Secrets},
     source::SourceError,
 };
-use mysql_async::{Conn, DriverError, Error, IoError, OptsBuilder, PathOrBuf, SslOpts, prelude::Queryable as _};
+use mysql_async::{Conn, DriverError, Error, IoError, OptsBuilder, Row, SslOpts, prelude::Queryable as _};
 use std::time::Duration;
 
 /// How long a server may take to let somebody in.
@@ -33,14 +34,6 @@ pub(super) enum SessionError {
 }
 
 impl SessionError {
-    /// The number of the server's error.
-    pub(super) fn code(&self) -> Option<u16> {
-        match self {
-            Self::Server(Error::Server(error)) => Some(error.code),
-            _ => None,
-        }
-    }
-
     /// What is wrong and what to do about it, for operators. Which key of the trigger it is about, too.
     pub(super) fn told(self, trigger: &DatabaseTrigger) -> (&'static str, SourceError) {
         let url = &trigger.url;
@@ -114,7 +107,10 @@ pub(super) fn rights(url: &DatabaseUrl) -> String {
         DatabaseKind::Mariadb => "BINLOG MONITOR",
         _ => "REPLICATION CLIENT",
     };
-    format!("`GRANT REPLICATION SLAVE, {monitor} ON *.* TO {0}` and `GRANT SELECT ON {1}.* TO {0}`", url.user, url.database)
+    format!(
+        "`GRANT REPLICATION SLAVE, {monitor} ON *.* TO {0}` and `GRANT SELECT ON {1}.* TO {0}`",
+        url.user, url.database
+    )
 }
 
 impl Session {
@@ -145,6 +141,30 @@ impl Session {
         Ok(session)
     }
 
+    /// Another connection to the same server.
+    pub(super) async fn again(&self) -> Result<Self, SessionError> {
+        let connection = Conn::new(self.connection.opts().clone()).await?;
+        Ok(Self { connection, mariadb: self.mariadb })
+    }
+
+    /// Where the log ends now.
+    pub(super) async fn position(&mut self) -> Result<Position, SessionError> {
+        let mut found: Option<Row> = None;
+        // MySQL 8.4 has another name for it, and not the old one any more.
+        for query in ["SHOW MASTER STATUS", "SHOW BINARY LOG STATUS"] {
+            match self.connection.query_first(query).await {
+                Ok(row) => {
+                    found = row;
+                    break;
+                }
+                Err(Error::Server(error)) if error.code == 1064 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let place = found.and_then(|mut row| Some(Position { file: row.take(0)?, at: row.take(1)? }));
+        place.ok_or_else(|| SessionError::Refused("it does not tell where its log ends".into()))
+    }
+
     /// A variable of the server, where it has one of that name.
     pub(super) async fn variable(&mut self, name: &str) -> Result<Option<String>, SessionError> {
         let found: Option<(String, String)> =
@@ -170,16 +190,12 @@ async fn trust(url: &DatabaseUrl) -> Result<Option<SslOpts>, SessionError> {
             let certificates = tokio::fs::read(path).await.map_err(|error| {
                 SessionError::Refused(format!("the certificates in `{path}` can't be read: {error}"))
             })?;
-            return Ok(Some(
-                options
-                    .with_disable_built_in_roots(true)
-                    .with_root_certs(vec![PathOrBuf::Buf(certificates.into())]),
-            ));
+            return Ok(Some(options.with_disable_built_in_roots(true).with_root_certs(vec![certificates.into()])));
         }
         // Reading the system's takes milliseconds of file work.
         None => tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await,
     };
     let roots = roots.map(|found| found.certs).unwrap_or_default();
-    let roots = roots.into_iter().map(|root| PathOrBuf::Buf(root.as_ref().to_vec().into())).collect();
+    let roots = roots.into_iter().map(|root| root.as_ref().to_vec().into()).collect();
     Ok(Some(options.with_root_certs(roots)))
 }

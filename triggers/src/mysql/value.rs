@@ -4,6 +4,8 @@
 //! The bytes of rows are read here and not by the library, which reads a negative `time(2)` wrong and can't tell a column
 //! of `binary` from one of `uuid`.
 
+use crate::database::write_string;
+
 use super::{
     schema::{Column, Kind},
     wire::{Malformed, Reader},
@@ -21,28 +23,52 @@ use std::{
 /// How a column's values are written in rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wire {
-    Int { bytes: usize },
+    Int {
+        bytes: usize,
+    },
     Float,
     Double,
-    Decimal { precision: usize, scale: usize },
-    Bit { bits: usize },
+    Decimal {
+        precision: usize,
+        scale: usize,
+    },
+    Bit {
+        bits: usize,
+    },
     Year,
     Date,
     /// With so many digits after the second.
-    Time { digits: usize },
-    DateTime { digits: usize },
-    Timestamp { digits: usize },
+    Time {
+        digits: usize,
+    },
+    DateTime {
+        digits: usize,
+    },
+    Timestamp {
+        digits: usize,
+    },
     /// The forms of tables that are older than MySQL 5.6.
     OldTime,
     OldDateTime,
     OldTimestamp,
     /// After a length of so many bytes. What is `fixed` is as long as that, and comes without the padding at its end.
-    Bytes { length: usize, fixed: Option<usize> },
-    Geometry { length: usize },
+    Bytes {
+        length: usize,
+        fixed: Option<usize>,
+    },
+    Geometry {
+        length: usize,
+    },
     /// MySQL's own form of JSON.
-    BinaryJson { length: usize },
-    Enum { bytes: usize },
-    Set { bytes: usize },
+    BinaryJson {
+        length: usize,
+    },
+    Enum {
+        bytes: usize,
+    },
+    Set {
+        bytes: usize,
+    },
 }
 
 impl Wire {
@@ -150,7 +176,8 @@ pub(super) fn of_row(wire: Wire, column: &Column, row: &mut Reader<'_>, json: &m
             let fraction = digits.div_ceil(2).min(3);
             let middle = 0x80_0000_i64 << (8 * fraction);
             let raw = row.big(3 + fraction)? as i64 - middle;
-            let (whole, part) = (raw.unsigned_abs() >> (8 * fraction), raw.unsigned_abs() & ((1 << (8 * fraction)) - 1));
+            let (whole, part) =
+                (raw.unsigned_abs() >> (8 * fraction), raw.unsigned_abs() & ((1 << (8 * fraction)) - 1));
             let micros = part * 100_u64.pow(3 - fraction as u32);
             quoted(&time(raw < 0, whole >> 12 & 0x3ff, whole >> 6 & 0x3f, whole & 0x3f, micros, digits), json);
         }
@@ -200,8 +227,8 @@ pub(super) fn of_row(wire: Wire, column: &Column, row: &mut Reader<'_>, json: &m
             let Kind::Enum(names) = &column.kind else { return Err(other_kind(column)) };
             match number.checked_sub(1) {
                 // What is no value of the enum is stored as number 0, and reads as an empty text.
-                None => string("", json),
-                Some(index) => string(names.get(index).ok_or_else(|| other_kind(column))?, json),
+                None => write_string("", json),
+                Some(index) => write_string(names.get(index).ok_or_else(|| other_kind(column))?, json),
             }
         }
         Wire::Set { bytes } => {
@@ -210,6 +237,20 @@ pub(super) fn of_row(wire: Wire, column: &Column, row: &mut Reader<'_>, json: &m
             let chosen = names.iter().enumerate().filter(|(index, _)| bits >> index & 1 == 1);
             list(chosen.map(|(_, name)| &**name), json);
         }
+    }
+    Ok(())
+}
+
+/// Passes over a value of a row, whatever it means.
+pub(super) fn skip(wire: Wire, row: &mut Reader<'_>) -> Result<(), Malformed> {
+    const LONE: Column = Column { name: String::new(), unsigned: false, kind: Kind::Bytes };
+    match wire {
+        Wire::Bytes { length, .. } | Wire::Geometry { length } | Wire::BinaryJson { length } => {
+            let length = row.size(length)?;
+            row.take(length)?;
+        }
+        Wire::Enum { bytes } | Wire::Set { bytes } => drop(row.take(bytes)?),
+        _ => of_row(wire, &LONE, row, &mut String::new())?,
     }
     Ok(())
 }
@@ -245,7 +286,7 @@ pub(super) fn of_answer(answer: Answer, column: &Column, json: &mut String) -> R
         (Answer::Bytes(bytes), Kind::Set(_)) => {
             list(String::from_utf8_lossy(&bytes).split(',').filter(|name| !name.is_empty()), json);
         }
-        (Answer::Bytes(bytes), _) => string(&String::from_utf8_lossy(&bytes), json),
+        (Answer::Bytes(bytes), _) => write_string(&String::from_utf8_lossy(&bytes), json),
     }
     Ok(())
 }
@@ -256,7 +297,7 @@ fn other_kind(column: &Column) -> Malformed {
 
 fn of_bytes(bytes: &[u8], column: &Column, json: &mut String) -> Result<(), Malformed> {
     match &column.kind {
-        Kind::Text(charset) => string(&charset.text(bytes), json),
+        Kind::Text(charset) => write_string(&charset.text(bytes), json),
         Kind::Json => json_text(bytes, json),
         Kind::Bytes => base64(bytes, json),
         Kind::Uuid => {
@@ -287,11 +328,6 @@ fn quoted(text: &str, json: &mut String) {
     let _ = write!(json, "\"{text}\"");
 }
 
-/// Writes a string, quoted.
-pub(super) fn string(text: &str, json: &mut String) {
-    json.push_str(&Value::from(text).to_string());
-}
-
 fn base64(bytes: &[u8], json: &mut String) {
     json.push('"');
     BASE64_STANDARD.encode_string(bytes, json);
@@ -304,7 +340,7 @@ fn list<'a>(texts: impl Iterator<Item = &'a str>, json: &mut String) {
         if index > 0 {
             json.push(',');
         }
-        string(text, json);
+        write_string(text, json);
     }
     json.push(']');
 }
@@ -322,7 +358,8 @@ fn double(number: f64, json: &mut String) {
 /// all of them are when the number is negative.
 fn decimal(precision: usize, scale: usize, row: &mut Reader<'_>) -> Result<String, Malformed> {
     const BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
-    let integer = precision.checked_sub(scale).ok_or_else(|| Malformed("a decimal has more scale than digits".into()))?;
+    let integer =
+        precision.checked_sub(scale).ok_or_else(|| Malformed("a decimal has more scale than digits".into()))?;
     let groups = |digits: usize| digits / 9 * 4 + BYTES[digits % 9];
     let mut bytes = row.take(groups(integer) + groups(scale))?.to_vec();
     let first = bytes.first_mut().ok_or_else(|| Malformed("a decimal has no digits".into()))?;
@@ -411,7 +448,7 @@ fn geometry(bytes: &[u8], json: &mut String) {
 fn json_text(bytes: &[u8], json: &mut String) {
     match serde_json::from_slice::<&RawValue>(bytes) {
         Ok(raw) => json.push_str(raw.get()),
-        Err(_) => string(&String::from_utf8_lossy(bytes), json),
+        Err(_) => write_string(&String::from_utf8_lossy(bytes), json),
     }
 }
 
@@ -422,8 +459,7 @@ fn binary_json(bytes: &[u8], json: &mut String) -> Result<(), Malformed> {
         return Ok(());
     }
     let malformed = |error: &dyn std::fmt::Display| Malformed(format!("a JSON value can't be read: {error}"));
-    let value: jsonb::Value<'_> =
-        ParseBuf(bytes).parse(()).map_err(|error: std::io::Error| malformed(&error))?;
+    let value: jsonb::Value<'_> = ParseBuf(bytes).parse(()).map_err(|error: std::io::Error| malformed(&error))?;
     plain(Value::try_from(value).map_err(|error| malformed(&error))?, json);
     Ok(())
 }
