@@ -11,7 +11,7 @@ use dunlin_events::{
     event::InvalidEvent,
     manifest::{DatabaseKind, DatabaseTable, DatabaseTrigger, Operation, Outbox, Problem, Snapshot, TableName},
     secrets::{SecretValue, Secrets},
-    source::{Source, SourceError},
+    source::{Intake, Report, Source, SourceError},
     topics::TopicName,
 };
 use sha2::{Digest as _, Sha256};
@@ -236,6 +236,35 @@ fn finished(mut event: Event, moment: &Moment, json: String) -> Result<Event, In
 
 fn unfit(table: &TableName, error: &InvalidEvent) -> SourceError {
     SourceError::new(format!("a change of `{table}` is no event: {error}"))
+}
+
+/// The event of a change: what the row of an outbox says, or what happened to a table.
+pub(crate) fn event(
+    trigger: &DatabaseTrigger,
+    place: &str,
+    intake: &dyn Intake,
+    id: String,
+    change: &Change,
+    moment: &Moment,
+    index: u64,
+) -> Result<Addressed, SourceError> {
+    if let (Some(outbox), Some(row)) = (&trigger.outbox, &change.after) {
+        let made = outbox_event(outbox, row, place, moment).and_then(|(topic, event)| match topic {
+            Some(topic) if !intake.may_publish(&topic) => {
+                Err(format!("its topic `{topic}` is not in the manifest's `publish` or `allow.publish`"))
+            }
+            topic => Ok((topic, event)),
+        });
+        match made {
+            Ok(event) => return Ok(event),
+            // It is not passed over, and holds nothing up: the function gets it as what it is.
+            Err(reason) => intake.report(Report::Warning(format!(
+                "a row of `{}` is no event, and is handed over as the change that it is: {reason}",
+                outbox.table
+            ))),
+        }
+    }
+    Ok((None, change_event(place, id, change, moment, index)?))
 }
 
 /// The event that a row of an outbox is. `place` is what its source begins with, when the row names none. What is wrong is

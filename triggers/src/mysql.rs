@@ -16,6 +16,8 @@ mod feed;
 mod schema;
 mod session;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod value;
 mod wire;
 
@@ -102,8 +104,14 @@ impl Mysql {
 
     async fn take(&self, intake: &dyn Intake, events: Vec<Addressed>, memory: &Memory) -> Result<(), SourceError> {
         let memory = serde_json::to_vec(memory).expect("names and numbers can be written");
-        let events = events.into_iter().map(|(_, event)| event).collect();
-        intake.take(events, vec![(self.key(), Some(Bytes::from(memory)))]).await.map(drop)
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for (topic, event) in events {
+            match topic.filter(|topic| topic != intake.topic()) {
+                Some(topic) => others.push((topic, event)),
+                None => own.push(event),
+            }
+        }
+        intake.take_with(own, others, vec![(self.key(), Some(Bytes::from(memory)))]).await.map(drop)
     }
 
     async fn work(&self, intake: &dyn Intake) -> Result<(), SourceError> {

@@ -11,9 +11,7 @@ use super::{
     schema::{Column, Table, TableMap, charsets},
     value::Wire,
 };
-use crate::database::{
-    Addressed, BATCH, BATCH_BYTES, Change, Moment, PART_BYTES, Row, change_event, outbox_event, transaction_event,
-};
+use crate::database::{self, Addressed, BATCH, BATCH_BYTES, Change, Moment, PART_BYTES, Row, transaction_event};
 use dunlin_events::{
     manifest::{Deliver, Operation, TableName},
     source::{Intake, Report, SourceError},
@@ -334,28 +332,14 @@ impl<'a> Feed<'a> {
         let (trigger, place) = (&self.source.trigger, &self.source.place);
         let first = held.taken;
         held.taken += changes.len() as u64;
-        match (&trigger.outbox, trigger.deliver) {
-            (Some(outbox), _) => {
-                for (_, change) in changes {
-                    let Some(row) = &change.after else { continue };
-                    match outbox_event(outbox, row, place, &held.moment) {
-                        Ok(event) => self.events.push(event),
-                        // It would be in the way of all others for ever.
-                        Err(reason) => self.intake.report(Report::Warning(format!(
-                            "a row of `{}` is no event, and was passed over: {reason}",
-                            outbox.table
-                        ))),
-                    }
-                    self.bytes += change.size();
-                }
-            }
-            (None, Deliver::Changes) => {
+        match trigger.deliver {
+            Deliver::Changes => {
                 for (index, (id, change)) in (first..).zip(changes) {
                     self.bytes += change.size();
-                    self.events.push((None, change_event(place, id, &change, &held.moment, index)?));
+                    self.events.push(database::event(trigger, place, self.intake, id, &change, &held.moment, index)?);
                 }
             }
-            (None, Deliver::Transactions) => {
+            Deliver::Transactions => {
                 let (mut rest, mut first) = (changes, first);
                 while !rest.is_empty() {
                     let mut size = 0;

@@ -12,7 +12,7 @@ use super::{
     session::{Session, SessionError},
     value::of_answer,
 };
-use crate::database::{BATCH, BATCH_BYTES, Change, Moment, Row, change_event, outbox_event};
+use crate::database::{self, BATCH, BATCH_BYTES, Change, Moment, Row};
 use dunlin_events::{
     manifest::TableName,
     source::{Intake, Report, SourceError},
@@ -139,21 +139,8 @@ impl Mysql {
                 unchanged: Vec::new(),
             };
             bytes += change.size();
-            let event = match &self.trigger.outbox {
-                Some(outbox) => {
-                    match outbox_event(outbox, change.after.as_ref().unwrap_or(&Row::default()), &self.place, &moment) {
-                        Ok(event) => event,
-                        Err(reason) => {
-                            intake.report(Report::Warning(format!(
-                                "a row of `{table}` is no event, and was passed over: {reason}"
-                            )));
-                            continue;
-                        }
-                    }
-                }
-                None => (None, change_event(&self.place, id(&begun.id, &change, taken), &change, &moment, taken)?),
-            };
-            events.push(event);
+            let id = id(&begun.id, &change, taken);
+            events.push(database::event(&self.trigger, &self.place, intake, id, &change, &moment, taken)?);
             taken += 1;
         }
         drop(rows);

@@ -12,9 +12,7 @@ use super::{
     pgoutput::{Message, Old, Relation, Transaction, Value},
     setup::{Wish, patiently},
 };
-use crate::database::{
-    Addressed, BATCH, BATCH_BYTES, Change, Moment, PART_BYTES, change_event, outbox_event, transaction_event,
-};
+use crate::database::{self, Addressed, BATCH, BATCH_BYTES, Change, Moment, PART_BYTES, transaction_event};
 use dunlin_events::{
     manifest::{Deliver, Operation, TableName},
     source::{Intake, Report, SourceError},
@@ -367,23 +365,7 @@ impl Postgres {
         moment: &Moment,
         index: u64,
     ) -> Result<Addressed, SourceError> {
-        if let (Some(outbox), Some(row)) = (&self.trigger.outbox, &change.after) {
-            let made = outbox_event(outbox, row, &self.place, moment).and_then(|(topic, event)| match topic {
-                Some(topic) if !intake.may_publish(&topic) => {
-                    Err(format!("its topic `{topic}` is not in the manifest's `publish` or `allow.publish`"))
-                }
-                topic => Ok((topic, event)),
-            });
-            match made {
-                Ok(event) => return Ok(event),
-                // It is not passed over, and holds nothing up: the function gets it as what it is.
-                Err(reason) => intake.report(Report::Warning(format!(
-                    "a row of `{}` is no event, and is handed over as the change that it is: {reason}",
-                    outbox.table
-                ))),
-            }
-        }
-        Ok((None, change_event(&self.place, id, change, moment, index)?))
+        database::event(&self.trigger, &self.place, intake, id, change, moment, index)
     }
 
     /// The columns of a table that its manifest wants; all when empty.
