@@ -1,264 +1,232 @@
-//! The database trigger on a real MariaDB: every change is an event, once, whatever is killed.
+//! Functions that run for the changes of a MariaDB database, which each test starts for itself.
+
+#[path = "../servers/mariadb.rs"]
+mod server;
 
 use crate::harness::{Platform, guest, shown, write_function};
 use http::Method;
 use serde_json::{Value, json};
+use server::{MariaDb, PASSWORD};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fs,
-    io::Write as _,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const PASSWORD: &str = "pass'word";
+/// Longer than anything here takes, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A MariaDB server of the test's own, with the database `shop` and the account `dunlin`.
-struct MariaDb {
-    folder: TempDir,
-    child: Child,
-    port: u16,
-    settings: Vec<String>,
+/// A platform that knows the database's password as the secret `DB`.
+fn start(data: &Path) -> Platform {
+    let secrets = data.parent().unwrap().join("secrets");
+    fs::create_dir_all(&secrets).unwrap();
+    fs::write(secrets.join("DB"), PASSWORD).unwrap();
+    Platform::start_in(data, &["--secrets", secrets.to_str().unwrap()])
 }
 
-/// What a feed needs, as in the documentation.
-const SETTINGS: [&str; 4] = ["--log-bin=bin", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--server-id=1"];
-
-impl MariaDb {
-    fn start() -> Self {
-        Self::start_with(&SETTINGS)
-    }
-
-    fn start_with(settings: &[&str]) -> Self {
-        let folder = TempDir::new().unwrap();
-        // The server runs as another user, when the test is root.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let copied = Command::new("cp").arg("-a").arg(template()).arg(folder.path().join("data")).status().unwrap();
-        assert!(copied.success());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
-        let child = spawn(folder.path(), port, &settings);
-        let server = Self { folder, child, port, settings };
-        server.wait();
-        server.sql(&format!(
-            "CREATE DATABASE shop; CREATE USER dunlin@'127.0.0.1' IDENTIFIED BY '{}';
-             GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO dunlin@'127.0.0.1';
-             GRANT SELECT ON shop.* TO dunlin@'127.0.0.1';",
-            PASSWORD.replace('\'', "''")
-        ));
-        server
-    }
-
-    fn wait(&self) {
-        let start = Instant::now();
-        while !self.client("").status.success() {
-            assert!(start.elapsed() < PATIENCE, "{}", fs::read_to_string(self.folder.path().join("log")).unwrap());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Ends the server as a power cut would, and starts it again.
-    fn crash(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = spawn(self.folder.path(), self.port, &self.settings);
-        self.wait();
-    }
-
-    fn client(&self, sql: &str) -> Output {
-        let socket = self.folder.path().join("data/socket");
-        let mut client = Command::new("mariadb")
-            .args(["--no-defaults", "-uroot", "-N", "-B", "--raw", "--default-character-set=utf8mb4", "-S"])
-            .arg(socket)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let _ = client.stdin.take().unwrap().write_all(sql.as_bytes());
-        client.wait_with_output().unwrap()
-    }
-
-    /// Runs statements, which must go well.
-    fn sql(&self, sql: &str) -> String {
-        let output = self.client(sql);
-        assert!(output.status.success(), "{sql}\n{}", shown(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn url(&self) -> String {
-        format!("mariadb://dunlin@127.0.0.1:{}/shop", self.port)
-    }
-}
-
-impl Drop for MariaDb {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    id.stdout == b"0\n"
-}
-
-fn spawn(folder: &Path, port: u16, settings: &[String]) -> Child {
-    let data = folder.join("data");
-    let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
-    let mut server = Command::new("mariadbd");
-    server.args([
-        "--no-defaults",
-        "--bind-address=127.0.0.1",
-        "--innodb-buffer-pool-size=32M",
-        "--innodb-log-file-size=16M",
-        "--sync-binlog=1",
-        "--skip-name-resolve",
-    ]);
-    if is_root() {
-        server.arg("--user=mysql");
-    }
-    server.arg(format!("--datadir={}", data.display())).arg(format!("--socket={}", data.join("socket").display()));
-    server.arg(format!("--pid-file={}", data.join("pid").display())).arg(format!("--port={port}")).args(settings);
-    server.stdout(Stdio::null()).stderr(log).spawn().unwrap()
-}
-
-/// The data of a server that was never started: making it takes seconds, copying it none.
-fn template() -> PathBuf {
-    static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
-    let folder = TEMPLATE.get_or_init(|| {
-        let folder = TempDir::new().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let data = folder.path().join("data");
-        fs::create_dir(&data).unwrap();
-        let mut install = Command::new("mariadb-install-db");
-        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        install.args(["--innodb-log-file-size=16M"]).arg(format!("--datadir={}", data.display()));
-        if is_root() {
-            assert!(Command::new("chown").arg("mysql").arg(&data).status().unwrap().success());
-            install.arg("--user=mysql");
-        }
-        let output = install.output().unwrap();
-        assert!(output.status.success(), "{}", shown(&output));
-        folder
-    });
-    folder.path().join("data")
-}
-
-/// A manifest whose trigger has more on top of the server and its password. Its function runs for none of the events: they
-/// are what is looked at here.
-fn fed_by(server: &MariaDb, more: Value) -> Value {
-    let mut trigger = json!({ "url": server.url(), "password": "SHOP_DB" });
+fn trigger(server: &MariaDb, more: Value) -> Value {
+    let mut trigger = json!({ "url": server.url(), "password": "DB" });
     trigger.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    json!({ "triggers": [
-        { "database": trigger },
-        { "topic": { "name": "feed.database", "filter": "event.type == 'none'" } },
-    ] })
+    json!({ "triggers": [{ "database": trigger }], "allow": { "state": true } })
 }
 
-/// A platform that knows the password.
-fn platform(data: &Path) -> Platform {
-    let mut command = Command::new(crate::harness::dunlin());
-    command.args(crate::harness::arguments_of_up(data)).env("DUNLIN_SECRET_SHOP_DB", PASSWORD);
-    Platform::start_command(data, &mut command)
+const ORDERS: &str = "USE shop; CREATE TABLE orders (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, customer VARCHAR(50) NOT NULL,
+    cents BIGINT NOT NULL, note TEXT); INSERT INTO orders (customer, cents, note) SELECT CONCAT('c', seq % 7), seq, 'old' FROM seq_1_to_200;";
+
+/// Two sessions that insert, update and delete, alone and in transactions, until it is dropped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
 }
 
-impl Platform {
-    fn feed(&self, manifest: Value) {
-        self.deploy("feed", &guest("upper"), manifest);
+impl Load {
+    fn start(server: &Arc<MariaDb>, pause: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..2_u64).map(|worker| {
+            let (server, stop) = (Arc::clone(server), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut n = worker;
+                while !stop.load(Ordering::Relaxed) {
+                    n += 2;
+                    let (one, many) = (n * 7919 % 400 + 1, n * 104_729 % 30 + 1);
+                    // A server that is being started again refuses: what was committed is committed.
+                    server.try_sql(&format!(
+                        "USE shop; INSERT INTO orders (customer, cents, note) VALUES ('c{c}', {n}, 'é');
+                         BEGIN; UPDATE orders SET cents = cents + 1, note = 'u' WHERE id = {one};
+                         INSERT INTO orders (customer, cents) SELECT CONCAT('c', seq % 7), seq FROM seq_1_to_{many};
+                         DELETE FROM orders WHERE id % 97 = {d} AND id > 200; COMMIT;
+                         BEGIN; DELETE FROM orders; ROLLBACK; UPDATE orders SET customer = 'c{c}' WHERE id = {one} + 3",
+                        c = n % 7,
+                        d = n % 97,
+                    ));
+                    std::thread::sleep(pause);
+                }
+            })
+        });
+        Self { threads: threads.collect(), stop }
     }
 
-    /// The trigger, once this holds of it.
-    async fn trigger_once(&self, holds: impl Fn(&Value) -> bool) -> Value {
-        let start = Instant::now();
-        loop {
-            let list = self.admin(Method::GET, "/api/triggers", Value::Null).await.json();
-            let trigger = &list["triggers"][0];
-            if holds(trigger) {
-                return trigger.clone();
-            }
-            assert!(start.elapsed() < PATIENCE, "{trigger:#}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// Waits until the row that is written now, after everything else, is in the topic; and answers with all its events.
+async fn up_to_now(platform: &Platform, server: &MariaDb, topic: &str) -> Vec<Value> {
+    server.sql("INSERT INTO shop.orders (customer, cents, note) VALUES ('last', 0, UUID())");
+    let last: u64 = server.sql("SELECT MAX(id) FROM shop.orders").parse().unwrap();
+    let begun = Instant::now();
+    let (mut events, mut from) = (Vec::new(), 0);
+    loop {
+        let path = format!("/api/topics/{topic}/events?from={from}&limit=10000");
+        let page = platform.admin(Method::GET, &path, Value::Null).await.json();
+        events.extend(page["events"].as_array().unwrap().iter().map(|stored| stored["event"].clone()));
+        from = page["next"].as_u64().unwrap();
+        if events.iter().rev().any(|event| event["data"]["key"]["id"] == last) {
+            return events;
+        }
+        if begun.elapsed() > PATIENCE {
+            panic!("{} events: {}", events.len(), shown(&platform.dunlin(&["triggers"])));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The table as its events tell it, in the order of its key: one line for each row.
+fn rebuilt(events: &[Value]) -> Vec<String> {
+    let mut rows = BTreeMap::new();
+    for event in events {
+        let data = &event["data"];
+        let id = data["key"]["id"].as_u64().unwrap();
+        let (before, after) = (&data["before"], &data["after"]);
+        // Every event fits the ones before it. Only a row that a snapshot has yet to take is not known before it changes.
+        let known = if after.is_null() { rows.remove(&id) } else { rows.insert(id, after.clone()) };
+        match (data["op"].as_str().unwrap(), known) {
+            ("insert", known) => assert!(known.is_none(), "{event:#}"),
+            ("snapshot", Some(known)) => assert_eq!(known, *after, "{event:#}"),
+            (_, Some(known)) => assert_eq!(known, *before, "{event:#}"),
+            (_, None) => {}
         }
     }
-
-    async fn running(&self) {
-        self.trigger_once(|trigger| trigger["state"] == "running" && trigger["details"]["lag_seconds"] == 0).await;
-    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string().replace("null", "NULL"), str::to_owned);
+    rows.values().map(|row| ["id", "customer", "cents", "note"].map(|name| text(&row[name])).join("\t")).collect()
 }
 
-/// Every type there is, at its edges.
-const TYPES: &str = "CREATE TABLE shop.types (
-    id BIGINT UNSIGNED PRIMARY KEY, t TINYINT, tu TINYINT UNSIGNED, s SMALLINT, su SMALLINT UNSIGNED, m MEDIUMINT,
-    mu MEDIUMINT UNSIGNED, i INT, iu INT UNSIGNED, b BIGINT, bu BIGINT UNSIGNED, d DECIMAL(65,30), dn DECIMAL(10,0),
-    f FLOAT, db DOUBLE, bit1 BIT(1), bit64 BIT(64), y YEAR, da DATE, zd DATE, dt DATETIME(6), zdt DATETIME, ts TIMESTAMP(3) NULL,
-    zts TIMESTAMP NULL, tm TIME, tn TIME(2), c CHAR(10), cb CHAR(255) CHARACTER SET utf8mb4, bin BINARY(6), vb VARBINARY(300),
-    v VARCHAR(300), l1 VARCHAR(20) CHARACTER SET latin1, u2 VARCHAR(20) CHARACTER SET ucs2, u32 VARCHAR(20) CHARACTER SET utf32,
-    sj VARCHAR(20) CHARACTER SET sjis, k8 VARCHAR(20) CHARACTER SET koi8r,
-    tt TINYTEXT, tx TEXT, mt MEDIUMTEXT, lt LONGTEXT, tb TINYBLOB, bl BLOB, mb MEDIUMBLOB, lb LONGBLOB,
-    j JSON, e ENUM('a','b,c','d''e') CHARACTER SET latin1, en ENUM('é','ß'), st SET('x','y','z'), g GEOMETRY, p POINT,
-    uu UUID, i4 INET4, i6 INET6, vg INT AS (i + 1) VIRTUAL, sg INT AS (i + 2) STORED, inv INT INVISIBLE DEFAULT 7, nul INT
-) CHARACTER SET utf8mb4";
-
-fn types_row(id: &str) -> String {
-    format!(
-        "SET time_zone = '+02:00'; INSERT INTO shop.types (id,t,tu,s,su,m,mu,i,iu,b,bu,d,dn,f,db,bit1,bit64,y,da,zd,dt,zdt,ts,zts,tm,tn,
-         c,cb,bin,vb,v,l1,u2,u32,sj,k8,tt,tx,mt,lt,tb,bl,mb,lb,j,e,en,st,g,p,uu,i4,i6) VALUES
-         ({id},-128,255,-32768,65535,-8388608,16777215,-2147483648,4294967295,-9223372036854775808,18446744073709551615,
-         -12345678901234567890123456789012345.000000000000000000000000000001,-1234567890,3.1415927,2.718281828459045,1,
-         18446744073709551615,2026,'2026-02-28','0000-00-00','1000-01-01 23:59:59.999999','0000-00-00 00:00:00',
-         '2026-01-02 03:04:05.123','0000-00-00 00:00:00','838:59:59','-100:59:59.07','ab','wörld',x'010200000000',x'ff00',
-         'naïve 🦀 \"q\"\\n','€ä','ж','🦀','テスト','Привет','t','text','medium','long',x'00',x'00ff',x'01',x'',
-         '{{\"n\": 12345678901234567890.123456789012345678901, \"a\": [1, null]}}','d''e','ß','x,z',
-         ST_GeomFromText('POINT(1 2)', 4326), ST_GeomFromText('POINT(3 4)'),
-         '123e4567-e89b-12d3-a456-426655440000','10.0.0.1','2001:db8::1');"
-    )
+#[track_caller]
+fn same_as_the_table(events: &[Value], server: &MariaDb) {
+    let ids: HashSet<_> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), events.len());
+    let rows = rebuilt(events);
+    let table = server.sql("SELECT id, customer, cents, note FROM shop.orders ORDER BY id");
+    assert_eq!(rows.len(), table.lines().count());
+    assert!(rows.iter().map(String::as_str).eq(table.lines()), "the rows differ");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_type_reads_the_same_from_a_snapshot_and_from_the_log() {
-    for settings in [&SETTINGS[..], &["--log-bin=bin", "--binlog-format=ROW", "--server-id=1", "--log-bin-compress"][..]] {
-        let server = MariaDb::start_with(settings);
-        server.sql(&format!("SET sql_mode = ''; {TYPES}; {}", types_row("1")));
-        let folder = TempDir::new().unwrap();
-        let platform = platform(folder.path());
-        platform.feed(fed_by(&server, json!({ "tables": ["shop.types"] })));
-        platform.events_once("feed.database", 1).await;
-        server.sql(&format!("SET sql_mode = ''; {} UPDATE shop.types SET nul = 5 WHERE id = 1", types_row("18446744073709551615")));
-        let events = platform.events_once("feed.database", 3).await;
-        let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
-        assert_eq!(kinds, ["dunlin.database.snapshot", "dunlin.database.insert", "dunlin.database.update"]);
-        let expected = json!({
-            "id": 1, "t": -128, "tu": 255, "s": -32768, "su": 65535, "m": -8388608, "mu": 16777215, "i": -2147483648_i64,
-            "iu": 4294967295_u32, "b": i64::MIN, "bu": u64::MAX,
-            "d": "-12345678901234567890123456789012345.000000000000000000000000000001", "dn": "-1234567890",
-            "f": 3.1415927, "db": 2.718281828459045, "bit1": 1, "bit64": u64::MAX, "y": 2026, "da": "2026-02-28",
-            "zd": "0000-00-00", "dt": "1000-01-01T23:59:59.999999", "zdt": "0000-00-00T00:00:00",
-            "ts": "2026-01-02T01:04:05.123Z", "zts": "0000-00-00T00:00:00Z", "tm": "838:59:59", "tn": "-100:59:59.07",
-            "c": "ab", "cb": "wörld", "bin": "AQIAAAAA", "vb": "/wA=", "v": "naïve 🦀 \"q\"\n", "l1": "€ä", "u2": "ж",
-            "u32": "🦀", "sj": "テスト", "k8": "Привет", "tt": "t", "tx": "text", "mt": "medium", "lt": "long", "tb": "AA==",
-            "bl": "AP8=", "mb": "AQ==", "lb": "", "j": { "n": 12345678901234567890.123456789012345678901, "a": [1, null] },
-            "e": "d'e", "en": "ß", "st": ["x", "z"],
-            "g": { "srid": 4326, "wkb": "AQEAAAAAAAAAAADwPwAAAAAAAABA" }, "p": { "srid": 0, "wkb": "AQEAAAAAAAAAAAAIQAAAAAAAABBA" },
-            "uu": "123e4567-e89b-12d3-a456-426655440000", "i4": "10.0.0.1", "i6": "2001:db8::1",
-            "vg": -2147483647, "sg": -2147483646, "inv": 7, "nul": null,
-        });
-        let after = |event: &Value| event["data"]["after"].clone();
-        assert_eq!(after(&events[0]), expected);
-        let mut inserted = after(&events[1]);
-        assert_eq!(inserted["id"], u64::MAX);
-        inserted["id"] = json!(1);
-        assert_eq!(inserted, expected);
-        assert_eq!(events[2]["data"]["before"], expected);
-        let mut updated = after(&events[2]);
-        assert_eq!(updated["nul"], 5);
-        updated["nul"] = Value::Null;
-        assert_eq!(updated, expected);
+async fn a_function_follows_a_table_while_everything_is_restarted() {
+    let server = MariaDb::start();
+    server.sql(ORDERS);
+    let server = Arc::new(server);
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let mut platform = start(&data);
+    let load = Load::start(&server, Duration::ZERO);
+    let tables = json!({ "tables": [{ "name": "shop.orders", "columns": ["id", "customer", "cents", "note"] }] });
+    platform.deploy("customer-totals", &guest("customer-totals"), trigger(&server, tables));
+    for round in 0..6 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if round % 2 == 0 {
+            server.crash();
+        } else {
+            platform.signal("KILL");
+            platform.wait();
+            platform = start(&data);
+        }
     }
+    load.end();
+    let events = up_to_now(&platform, &server, "customer-totals.database").await;
+    same_as_the_table(&events, &server);
+    assert!(events.len() > 2_000, "it did too little to show anything: {}", events.len());
+    // And what the function keeps is what the database would answer.
+    platform.caught_up("customer-totals", "customer-totals.database").await;
+    for line in server.sql("SELECT customer, SUM(cents) FROM shop.orders GROUP BY customer").lines() {
+        let (customer, sum) = line.split_once('\t').unwrap();
+        let kept = platform.state("function:customer-totals", customer).await;
+        assert_eq!(kept.to_string(), sum, "{customer}");
+    }
+    let shown = shown(&platform.dunlin(&["triggers", "customer-totals"]));
+    assert!(["running", "position", "lag_seconds"].iter().all(|part| shown.contains(part)), "{shown}");
+}
+
+/// Killed again and again in the middle of the work, the snapshot's too: every change is in the topic, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_a_hundred_times() {
+    const KILLS: u32 = 100;
+    let server = MariaDb::start();
+    server.sql(ORDERS);
+    server.sql("INSERT INTO shop.orders (customer, cents) SELECT 'many', seq FROM seq_1_to_3000");
+    let server = Arc::new(server);
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let mut platform = start(&data);
+    let mut manifest = trigger(&server, json!({ "tables": ["shop.orders"] }));
+    // The events are what is looked at here: the function runs for none of them.
+    manifest["triggers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "topic": { "name": "changes.database", "filter": "event.type == 'none'" } }));
+    platform.deploy("changes", &guest("customer-totals"), manifest);
+    let load = Load::start(&server, Duration::from_millis(20));
+    let mut seed = 0x9e37_79b9_u64;
+    for _ in 0..KILLS {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        tokio::time::sleep(Duration::from_millis(seed % 120)).await;
+        platform.signal("KILL");
+        platform.wait();
+        platform = start(&data);
+    }
+    load.end();
+    let events = up_to_now(&platform, &server, "changes.database").await;
+    same_as_the_table(&events, &server);
+    let of = |kind: &str| events.iter().filter(|event| event["data"]["op"] == kind).count();
+    assert!(
+        of("snapshot") >= 200 && of("insert") > 500 && of("update") > 100 && of("delete") > 100,
+        "{}",
+        events.len()
+    );
+}
+
+#[tokio::test]
+async fn a_deploy_that_the_server_refuses_says_where_and_what_to_do() {
+    let server = MariaDb::start();
+    server.sql("CREATE TABLE shop.orders (id INT PRIMARY KEY); CREATE TABLE shop.keyless (v INT)");
+    let folder = TempDir::new().unwrap();
+    let platform = start(&folder.path().join("data"));
+    for (more, expected) in [
+        (json!({ "tables": ["shop.order"] }), vec!["no table `shop.order`", "did you mean `shop.orders`?"]),
+        (json!({ "tables": ["shop.keyless"] }), vec!["has no key", "ADD PRIMARY KEY"]),
+        (json!({ "tables": ["shop.orders"], "password": "OTHER" }), vec!["no secret `OTHER`"]),
+        (json!({ "tables": ["shop.orders"], "slot": "x" }), vec!["`slot` is for PostgreSQL"]),
+    ] {
+        let function = folder.path().join("f");
+        write_function(&function, "f", &guest("customer-totals"), trigger(&server, more));
+        let output = platform.dunlin(&["deploy", function.to_str().unwrap()]);
+        let said = shown(&output);
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains("function.yaml:1:") && expected.iter().all(|part| said.contains(part)), "{said}");
+    }
+    server.sql("SET GLOBAL binlog_format = STATEMENT");
+    let function = folder.path().join("f");
+    write_function(&function, "f", &guest("customer-totals"), trigger(&server, json!({ "tables": ["shop.orders"] })));
+    let said = shown(&platform.dunlin(&["deploy", function.to_str().unwrap()]));
+    assert!(said.contains("`binlog_format` is STATEMENT") && said.contains("SET GLOBAL binlog_format = ROW"), "{said}");
 }

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -23,13 +23,15 @@ pub(crate) const PASSWORD: &str = "p'ss \\word é";
 /// A MariaDB server of the test's own, with the database `shop` and the account `dunlin`.
 pub(crate) struct MariaDb {
     folder: TempDir,
-    child: Child,
+    // Several threads of a test may talk to the server while one ends it.
+    child: Mutex<Child>,
     port: u16,
     settings: Vec<String>,
 }
 
 /// What a feed needs, as in the documentation.
-pub(crate) const SETTINGS: [&str; 4] = ["--log-bin=bin", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--server-id=1"];
+pub(crate) const SETTINGS: [&str; 4] =
+    ["--log-bin=bin", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--server-id=1"];
 
 impl MariaDb {
     pub(crate) fn start() -> Self {
@@ -45,7 +47,7 @@ impl MariaDb {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
         let child = spawn(folder.path(), port, &settings);
-        let server = Self { folder, child, port, settings };
+        let server = Self { folder, child: Mutex::new(child), port, settings };
         server.wait();
         server.sql(&format!(
             "CREATE DATABASE shop; CREATE USER dunlin@'127.0.0.1' IDENTIFIED BY '{}';
@@ -65,10 +67,12 @@ impl MariaDb {
     }
 
     /// Ends the server as a power cut would, and starts it again.
-    pub(crate) fn crash(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = spawn(self.folder.path(), self.port, &self.settings);
+    pub(crate) fn crash(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        *child = spawn(self.folder.path(), self.port, &self.settings);
+        drop(child);
         self.wait();
     }
 
@@ -84,6 +88,11 @@ impl MariaDb {
             .unwrap();
         let _ = client.stdin.take().unwrap().write_all(sql.as_bytes());
         client.wait_with_output().unwrap()
+    }
+
+    /// Runs statements, as far as that goes.
+    pub(crate) fn try_sql(&self, sql: &str) {
+        let _ = self.client(sql);
     }
 
     /// Runs statements, which must go well.
@@ -114,8 +123,9 @@ impl MariaDb {
 
 impl Drop for MariaDb {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child.lock().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

@@ -83,7 +83,7 @@ impl Mysql {
     pub(crate) fn new(function: &FunctionName, trigger: DatabaseTrigger, secrets: Arc<dyn Secrets>) -> Self {
         let place = trigger.url.place();
         let topic = trigger.topic.as_ref().map(ToString::to_string).unwrap_or_default();
-        let server_id = trigger.server_id.unwrap_or_else(|| number(&format!("{function}/{topic}")));
+        let server_id = trigger.server_id.unwrap_or_else(|| number(&format!("{function}/{topic}/{place}")));
         Self { trigger, secrets, place, server_id, began: AtomicBool::new(false) }
     }
 
@@ -97,9 +97,9 @@ impl Mysql {
         (!chosen.columns.is_empty()).then(|| chosen.columns.clone())
     }
 
-    /// Where its memory is. The number tells the triggers of a function apart, as it does to the server.
+    /// Where its memory is.
     fn key(&self) -> String {
-        format!("database/{}", self.server_id)
+        format!("database/{}/{}", self.server_id, self.place)
     }
 
     async fn take(&self, intake: &dyn Intake, events: Vec<Addressed>, memory: &Memory) -> Result<(), SourceError> {

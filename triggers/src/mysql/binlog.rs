@@ -194,13 +194,12 @@ impl Log {
             // ROTATE_EVENT: another file goes on from here.
             4 => {
                 let at = reader.little(8)?;
-                // After the name of an artificial one comes what may be a checksum; a name ends in digits.
-                let name = String::from_utf8_lossy(reader.0);
-                let end = name.find('.').map(|dot| {
-                    let digits = name[dot + 1..].bytes().take_while(u8::is_ascii_digit).count();
-                    dot + 1 + digits
-                });
-                let name = name[..end.unwrap_or(name.len())].to_owned();
+                // The first one comes before it is known that events end with a checksum, and is of the file asked for.
+                let rest = reader.0.strip_prefix(self.position.file.as_bytes());
+                let name = match rest {
+                    Some(rest) if artificial && rest.len() == 4 => self.position.file.clone(),
+                    _ => String::from_utf8_lossy(reader.0).into_owned(),
+                };
                 self.position = Position { file: name, at };
                 self.start = self.position.clone();
                 Entry::Quiet
@@ -390,6 +389,7 @@ impl Statement {
                 };
                 Self::Truncate(TableName { schema, name })
             }
+            "CREATE" | "DROP" if words.next().is_some_and(|word| word.eq_ignore_ascii_case("temporary")) => Self::Other,
             "ALTER" | "RENAME" | "CREATE" | "DROP" => Self::Define,
             "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" => Self::Change,
             "ROLLBACK" if words.next().is_none() => Self::Rollback,

@@ -42,6 +42,8 @@ pub(super) struct Feed<'a> {
     /// The tables of the rows to come, by their numbers. `None` is one that is not the trigger's.
     tables: HashMap<u64, Option<Arc<Mapped>>>,
     transaction: Option<Held>,
+    /// The id of the last transaction that began.
+    last: Option<String>,
     /// Transactions that were prepared, and where they begin.
     prepared: HashMap<Vec<u8>, Held>,
     events: Vec<Addressed>,
@@ -65,6 +67,8 @@ struct Mapped {
 /// A transaction whose end has not come.
 struct Held {
     start: Position,
+    /// The id of the one before.
+    previous: Option<String>,
     moment: Moment,
     alone: bool,
     prepared: bool,
@@ -87,6 +91,7 @@ impl<'a> Feed<'a> {
             charsets: HashMap::new(),
             tables: HashMap::new(),
             transaction: None,
+            last: None,
             prepared: HashMap::new(),
             events: Vec::new(),
             bytes: 0,
@@ -100,6 +105,7 @@ impl<'a> Feed<'a> {
         self.tables.clear();
         self.transaction = None;
         self.prepared.clear();
+        self.last.clone_from(&self.memory.transaction);
         loop {
             if let Some(until) = until
                 && log.position.reaches(until)
@@ -131,12 +137,16 @@ impl<'a> Feed<'a> {
     async fn take(&mut self, log: &Log) -> Result<(), SourceError> {
         if self.transaction.is_none() {
             // A prepared transaction is read again from its beginning: its rows come only once.
-            let open = self.prepared.values().map(|held| &held.start);
-            let first = open.fold(None::<&Position>, |first, start| match first {
-                Some(first) if start.reaches(first) => Some(first),
-                _ => Some(start),
-            });
-            self.memory.position = Some(first.unwrap_or(&log.position).clone());
+            let first = self
+                .prepared
+                .values()
+                .reduce(|first, other| if first.start.reaches(&other.start) { other } else { first });
+            let (position, last) = match first {
+                Some(held) => (&held.start, &held.previous),
+                None => (&log.position, &self.last),
+            };
+            self.memory.position = Some(position.clone());
+            self.memory.transaction.clone_from(last);
         }
         self.remembered = Instant::now();
         self.bytes = 0;
@@ -154,13 +164,15 @@ impl<'a> Feed<'a> {
         match entry {
             Entry::Quiet => {}
             Entry::Begin { id, alone, prepared } => {
+                let previous = self.last.clone();
                 if id.is_some() {
-                    self.memory.transaction.clone_from(&id);
+                    self.last.clone_from(&id);
                 }
                 let time = SystemTime::UNIX_EPOCH + Duration::from_secs(log.written);
                 let moment = Moment { id, position: ("binlog", log.start.to_string()), time: Some(time) };
                 self.transaction = Some(Held {
                     start: log.start.clone(),
+                    previous,
                     moment,
                     alone,
                     prepared,

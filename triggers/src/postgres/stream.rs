@@ -15,7 +15,7 @@ use super::{
 use crate::database::{self, Addressed, BATCH, BATCH_BYTES, Change, Moment, PART_BYTES, transaction_event};
 use dunlin_events::{
     manifest::{Deliver, Operation, TableName},
-    source::{Intake, Report, SourceError},
+    source::{Intake, SourceError},
 };
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
