@@ -102,6 +102,16 @@ impl MariaDb {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
+    /// Throws its log away, up to a file. It does so as soon as it no longer needs it itself.
+    pub(crate) fn purge(&self, to: &str) {
+        let start = Instant::now();
+        while !self.sql("SHOW BINARY LOGS").starts_with(to) {
+            assert!(start.elapsed() < PATIENCE, "{}", self.sql("SHOW BINARY LOGS; SHOW PROCESSLIST"));
+            self.sql(&format!("PURGE BINARY LOGS TO '{to}'"));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Starts it again with these settings on top.
     pub(crate) fn restart_with(&mut self, settings: &[String]) {
         self.settings.extend_from_slice(settings);
@@ -153,6 +163,8 @@ fn spawn(folder: &Path, port: u16, settings: &[String]) -> Child {
         server.arg("--user=mysql");
     }
     server.arg(format!("--datadir={}", data.display())).arg(format!("--socket={}", data.join("socket").display()));
+    // What lies about there is thrown away when one starts, whosever it is.
+    server.arg(format!("--tmpdir={}", data.display()));
     server.arg(format!("--pid-file={}", data.join("pid").display())).arg(format!("--port={port}")).args(settings);
     server.stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }

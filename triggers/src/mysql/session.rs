@@ -41,6 +41,7 @@ impl SessionError {
         let said = |error: &Error| match error {
             Error::Server(error) => error.message.clone(),
             Error::Io(IoError::Io(error)) => error.to_string(),
+            Error::Io(IoError::Tls(error)) => error.to_string(),
             other => other.to_string(),
         };
         match &self {
@@ -68,6 +69,11 @@ impl SessionError {
                         SourceError::new(format!("`{server}` lets nobody in from here: {}", said(error)))
                             .help(format!("see for which hosts the account `{}` is", url.user)),
                     ),
+                    1412 => (
+                        "/url",
+                        SourceError::new("a table was altered while its rows were about to be taken".to_owned())
+                            .help("they are taken as it is now by the next attempt"),
+                    ),
                     1227 | 1142 | 1143 => (
                         "/url",
                         SourceError::new(format!("`{}` may not do that: {}", url.user, said(error))).help(rights(url)),
@@ -84,9 +90,9 @@ impl SessionError {
                     SourceError::new(format!("the account `{}` signs in with `{name}`, which is not known here", url.user))
                         .help("give it `mysql_native_password`, `caching_sha2_password` or `ed25519`"),
                 ),
-                Error::Io(IoError::Tls(tls)) => (
+                whole @ Error::Io(error) if untrusted(error) => (
                     "/url",
-                    SourceError::new(format!("`{server}` is not trusted: {tls}")).help(
+                    SourceError::new(format!("`{server}` is not trusted: {}", said(whole))).help(
                         "name the certificate of the authority that signed its own: `?sslrootcert=/path/ca.pem` in the url",
                     ),
                 ),
@@ -98,6 +104,14 @@ impl SessionError {
                 _ => ("/url", SourceError::new(format!("`{server}`: {}", said(error)))),
             },
         }
+    }
+}
+
+/// Whether it is the server's certificate that is wrong.
+fn untrusted(error: &IoError) -> bool {
+    match error {
+        IoError::Tls(_) => true,
+        IoError::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
     }
 }
 
@@ -182,7 +196,12 @@ async fn trust(url: &DatabaseUrl) -> Result<Option<SslOpts>, SessionError> {
                 SslOpts::default().with_danger_accept_invalid_certs(true).with_danger_skip_domain_validation(true),
             ));
         }
-        SslMode::VerifyCa => SslOpts::default().with_danger_skip_domain_validation(true),
+        // The library knows the error only by the name it had in older versions of rustls.
+        SslMode::VerifyCa => {
+            return Err(SessionError::Refused(
+                "`sslmode=verify-ca` is not there for this database: write `verify-full`, or `require`".into(),
+            ));
+        }
         SslMode::VerifyFull => SslOpts::default(),
     };
     let roots = match &url.sslrootcert {

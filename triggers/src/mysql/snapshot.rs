@@ -111,14 +111,19 @@ impl Mysql {
         loop {
             let answers = rows.next().await.transpose().map_err(|error| told(SessionError::Server(error)))?;
             if answers.is_none() || events.len() >= BATCH || bytes >= BATCH_BYTES {
-                if let (Some(begun), Some(after)) = (&mut feed.memory.begun, last.take()) {
+                let memory = &mut feed.memory;
+                if answers.is_none() {
+                    memory.begun = None;
+                    memory.done.retain(|done| done != table);
+                    memory.done.push(table.clone());
+                } else if let (Some(begun), Some(after)) = (&mut memory.begun, last.take()) {
                     begun.after = after;
                 }
                 bytes = 0;
                 self.take(intake, mem::take(&mut events), &feed.memory).await?;
                 intake.report(Report::Detail("snapshot", format!("{table}: {taken} rows").into()));
             }
-            let Some(answers) = answers else { break };
+            let Some(answers) = answers else { return Ok(()) };
             let values = answers.unwrap();
             last = Some(literals(&places, &columns, &values));
             let mut row = Vec::with_capacity(columns.len());
@@ -143,11 +148,6 @@ impl Mysql {
             events.push(database::event(&self.trigger, &self.place, intake, id, &change, &moment, taken)?);
             taken += 1;
         }
-        drop(rows);
-        feed.memory.begun = None;
-        feed.memory.done.retain(|done| done != table);
-        feed.memory.done.push(table.clone());
-        self.take(intake, Vec::new(), &feed.memory).await
     }
 }
 
