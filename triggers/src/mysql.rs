@@ -79,6 +79,20 @@ struct Begun {
     after: Option<Vec<String>>,
 }
 
+/// Why the work ended.
+#[derive(Debug)]
+enum Stop {
+    Failed(SourceError),
+    /// The log no longer has what comes after the place the trigger was at. With what the server says.
+    Lost(String),
+}
+
+impl From<SourceError> for Stop {
+    fn from(error: SourceError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Mysql {
     pub(crate) fn new(function: &FunctionName, trigger: DatabaseTrigger, secrets: Arc<dyn Secrets>) -> Self {
         let place = trigger.url.place();
@@ -114,31 +128,30 @@ impl Mysql {
         intake.take_with(own, others, vec![(self.key(), Some(Bytes::from(memory)))]).await.map(drop)
     }
 
-    async fn work(&self, intake: &dyn Intake) -> Result<(), SourceError> {
+    async fn memory(&self, intake: &dyn Intake) -> Result<Memory, SourceError> {
+        match intake.recall(vec![self.key()]).await?.pop().flatten() {
+            Some(memory) => serde_json::from_slice(&memory)
+                .map_err(|error| SourceError::new(format!("what the trigger remembers can't be read: {error}"))),
+            None => Ok(Memory::default()),
+        }
+    }
+
+    async fn work(&self, intake: &dyn Intake) -> Result<(), Stop> {
         let told = |error: SessionError| error.told(&self.trigger).1;
         let restarted = !self.began.swap(true, Ordering::Relaxed);
         let mut session = self.session().await?;
         if let Some(problem) = self.problems(&mut session).await.map_err(told)?.into_iter().next() {
             let error = SourceError::new(problem.message);
-            return Err(match problem.help {
+            return Err(Stop::Failed(match problem.help {
                 Some(help) => error.help(help),
                 None => error,
-            });
+            }));
         }
-        let remembered = intake.recall(vec![self.key()]).await?.into_iter().next().flatten();
-        let mut memory: Memory = match remembered {
-            Some(remembered) => serde_json::from_slice(&remembered)
-                .map_err(|error| SourceError::new(format!("what the trigger remembers can't be read: {error}")))?,
-            None => Memory::default(),
-        };
+        let memory = self.memory(intake).await?;
         if let Some(position) = &memory.position
             && let Some(lost) = lost(&mut session, position, memory.transaction.as_deref()).await.map_err(told)?
         {
-            if self.trigger.lost == Lost::Stop {
-                return Err(check::gone(&self.trigger, &lost));
-            }
-            intake.report(Report::Warning(format!("{lost}. All rows are taken again by a new snapshot")));
-            memory = Memory { owed: true, ..Memory::default() };
+            return Err(Stop::Lost(lost));
         }
         let initial = DatabaseTrigger { snapshot: Snapshot::Initial, ..self.trigger.clone() };
         let trigger = if memory.owed { &initial } else { &self.trigger };
@@ -198,9 +211,9 @@ impl Mysql {
         self.take(intake, Vec::new(), &feed.memory).await
     }
 
-    async fn log(&self, from: Position) -> Result<Log, SourceError> {
+    async fn log(&self, from: Position) -> Result<Log, Stop> {
         let session = self.session().await?;
-        Log::open(session, self.server_id, from).await.map_err(|error| self.told(error))
+        Log::open(session, self.server_id, from).await.map_err(|error| self.ended(error))
     }
 }
 
@@ -237,14 +250,14 @@ async fn lost(
         }
         Some(_) => {}
     }
-    let (Some(transaction), Some(known)) = (transaction, transactions(session, position).await?) else {
-        return Ok(None);
-    };
-    if known.split(',').any(|other| other == transaction) {
+    let Some(transaction) = transaction.filter(|_| session.mariadb) else { return Ok(None) };
+    let known = transactions(session, position).await?;
+    if known.as_ref().is_some_and(|known| known.split(',').any(|other| other == transaction)) {
         return Ok(None);
     }
     Ok(Some(format!(
-        "changes after {position} may be missing: the transaction before it was {transaction} and now is {known}, so it is not the log it was"
+        "changes after {position} may be missing: the transaction before it was {transaction} and now is {}, so it is not the log it was",
+        known.as_deref().unwrap_or("none")
     )))
 }
 
@@ -260,6 +273,21 @@ async fn transactions(session: &mut Session, position: &Position) -> Result<Opti
 
 impl Source for Mysql {
     fn run<'a>(&'a self, intake: &'a dyn Intake) -> BoxFuture<'a, Result<(), SourceError>> {
-        Box::pin(self.work(intake))
+        Box::pin(async move {
+            loop {
+                let lost = match self.work(intake).await {
+                    Ok(()) => return Ok(()),
+                    Err(Stop::Failed(error)) => return Err(error),
+                    Err(Stop::Lost(lost)) => lost,
+                };
+                if self.trigger.lost == Lost::Stop {
+                    return Err(SourceError::new(lost)
+                        .help("deploy it with `lost: snapshot` to have all rows taken again and go on from there"));
+                }
+                intake.report(Report::Warning(format!("{lost}. All rows are taken again by a new snapshot")));
+                let memory = Memory { owed: true, ..Memory::default() };
+                self.take(intake, Vec::new(), &memory).await?;
+            }
+        })
     }
 }

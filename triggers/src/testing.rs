@@ -45,8 +45,16 @@ impl TestIntake {
 
     /// All events that went to a topic, in order.
     pub(crate) async fn events_of(&self, topic: &str) -> Vec<Event> {
-        let page = self.store.read(&topic.parse().unwrap(), 0, 1_000_000, usize::MAX).await.unwrap();
-        page.events.into_iter().map(|stored| stored.event).collect()
+        let (topic, mut events, mut from) = (topic.parse().unwrap(), Vec::new(), 0);
+        loop {
+            // A page may be shorter than it was asked to be.
+            let page = self.store.read(&topic, from, 1_000_000, usize::MAX).await.unwrap();
+            from = page.next;
+            events.extend(page.events.into_iter().map(|stored| stored.event));
+            if from >= page.end {
+                return events;
+            }
+        }
     }
 
     /// Waits until so many events were taken.

@@ -557,7 +557,8 @@ impl DatabaseTrigger {
 
     /// Whether two triggers of a function would keep their place in a database under the same name.
     pub(super) fn shares_its_place(&self, other: &Self) -> bool {
-        let names = |trigger: &Self| (trigger.url.place(), trigger.slot.clone(), trigger.server_id, trigger.topic.clone());
+        let names =
+            |trigger: &Self| (trigger.url.place(), trigger.slot.clone(), trigger.server_id, trigger.topic.clone());
         names(self) == names(other)
     }
 

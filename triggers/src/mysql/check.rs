@@ -6,9 +6,8 @@ use super::{
     session::{Session, SessionError, rights},
 };
 use dunlin_events::{
-    manifest::{DatabaseTrigger, Lost, Problem, Snapshot},
+    manifest::{Lost, Problem, Snapshot},
     similar,
-    source::SourceError,
 };
 use mysql_async::prelude::Queryable as _;
 
@@ -258,14 +257,4 @@ fn outbox_columns(outbox: &dunlin_events::manifest::Outbox) -> Vec<(&'static str
 fn has(grant: &str, name: &str) -> bool {
     let list = grant.strip_prefix("GRANT ").and_then(|grant| grant.split_once(" ON ")).map_or("", |(list, _)| list);
     list.split(',').any(|right| right.trim() == name)
-}
-
-/// The log no longer has what comes after the place a trigger was at.
-pub(super) fn gone(trigger: &DatabaseTrigger, lost: &str) -> SourceError {
-    let error = SourceError::new(lost);
-    match trigger.lost {
-        Lost::Stop => error.help("deploy it with `lost: snapshot` to have all rows taken again and go on from there"),
-        // The next run finds out by itself.
-        Lost::Snapshot => error,
-    }
 }

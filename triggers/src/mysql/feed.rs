@@ -5,9 +5,8 @@
 //! the same ids again.
 
 use super::{
-    Memory, Mysql,
+    Memory, Mysql, Stop,
     binlog::{Entry, Log, LogError, Position, Rows, Statement},
-    check,
     schema::{Column, Table, TableMap, charsets},
     value::Wire,
 };
@@ -101,7 +100,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Takes what the log has, up to a place, or for ever.
-    pub(super) async fn follow(&mut self, log: &mut Log, until: Option<&Position>) -> Result<(), SourceError> {
+    pub(super) async fn follow(&mut self, log: &mut Log, until: Option<&Position>) -> Result<(), Stop> {
         self.tables.clear();
         self.transaction = None;
         self.prepared.clear();
@@ -111,7 +110,7 @@ impl<'a> Feed<'a> {
                 && log.position.reaches(until)
                 && self.transaction.is_none()
             {
-                return self.take(log).await;
+                return Ok(self.take(log).await?);
             }
             let entry = match log.ready() {
                 Some(entry) => entry,
@@ -124,7 +123,7 @@ impl<'a> Feed<'a> {
                     log.next().await
                 }
             };
-            let entry = entry.map_err(|error| self.source.told(error))?;
+            let entry = entry.map_err(|error| self.source.ended(error))?;
             self.entry(log, entry).await?;
             if self.events.len() >= BATCH || self.bytes >= BATCH_BYTES {
                 self.take(log).await?;
@@ -424,11 +423,18 @@ impl Mapped {
 }
 
 impl Mysql {
+    /// Why the log ends, for operators.
+    pub(super) fn ended(&self, error: LogError) -> Stop {
+        match error {
+            LogError::Gone(said) => Stop::Lost(format!("changes may be missing: the server says `{said}`")),
+            error => Stop::Failed(self.told(error)),
+        }
+    }
+
     /// An error of the log, for operators.
     pub(super) fn told(&self, error: LogError) -> SourceError {
         match error {
             LogError::Session(error) => error.told(&self.trigger).1,
-            LogError::Gone(said) => check::gone(&self.trigger, &format!("changes may be missing: {said}")),
             LogError::Ended => SourceError::new(format!(
                 "`{}:{}` has ended the connection",
                 self.trigger.url.host, self.trigger.url.port
@@ -437,7 +443,7 @@ impl Mysql {
                 "when it does so again and again, another replica has the number {}: choose one with `server_id`",
                 self.server_id
             )),
-            LogError::Malformed { .. } => SourceError::new(error.to_string()),
+            LogError::Gone(_) | LogError::Malformed { .. } => SourceError::new(error.to_string()),
         }
     }
 }
