@@ -1,6 +1,7 @@
 //! Functions that run for the changes of a MariaDB database, which each test starts for itself.
 
 #[path = "../servers/mariadb.rs"]
+#[allow(dead_code, reason = "the tests of `triggers` use another part of it")]
 mod server;
 
 use crate::harness::{Platform, guest, shown, write_function};
@@ -189,7 +190,7 @@ async fn killed_a_hundred_times() {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        tokio::time::sleep(Duration::from_millis(seed % 120)).await;
+        tokio::time::sleep(Duration::from_millis(100 + seed % 300)).await;
         platform.signal("KILL");
         platform.wait();
         platform = start(&data);

@@ -1,6 +1,7 @@
 //! The source against a real server.
 
 #[path = "../../../tests/servers/mariadb.rs"]
+#[allow(dead_code, reason = "the platform's tests use another part of it")]
 mod server;
 
 use super::Mysql;
