@@ -10,6 +10,10 @@ use dunlin_events::{
     similar,
 };
 use mysql_async::prelude::Queryable as _;
+use std::time::Duration;
+
+/// How long a deploy waits for a server to say how things stand.
+const LONGEST: Duration = Duration::from_secs(12);
 
 impl Mysql {
     /// What of the trigger can't be. Pointers are into the trigger.
@@ -23,11 +27,12 @@ impl Mysql {
                 );
             }
         }
-        let found = match Session::open(&self.trigger, &*self.secrets).await {
-            Ok(mut session) => self.problems(&mut session).await,
-            Err(error) => Err(error),
+        let ask = async {
+            let mut session = Session::open(&self.trigger, &*self.secrets).await?;
+            self.problems(&mut session).await
         };
-        match found {
+        let found = tokio::time::timeout(LONGEST, ask).await;
+        match found.unwrap_or(Err(SessionError::Late(LONGEST))) {
             Ok(more) => problems.extend(more),
             Err(error) => {
                 let (pointer, error) = error.told(&self.trigger);

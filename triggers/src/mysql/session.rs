@@ -25,8 +25,8 @@ pub(super) struct Session {
 pub(super) enum SessionError {
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("no answer from the server within {} seconds", CONNECT.as_secs())]
-    Late,
+    #[error("does not answer within {} seconds", .0.as_secs())]
+    Late(Duration),
     #[error("{0}")]
     Refused(String),
     #[error(transparent)]
@@ -46,7 +46,7 @@ impl SessionError {
         };
         match &self {
             Self::Secret(error) => ("/password", SourceError::new(error.to_string())),
-            Self::Late => ("/url", SourceError::new(format!("`{server}` {self}")).help("see whether it can be reached")),
+            Self::Late(_) => ("/url", SourceError::new(format!("`{server}` {self}")).help("see whether it can be reached")),
             Self::Refused(reason) => ("/url", SourceError::new(format!("`{server}`: {reason}"))),
             Self::Server(error) => match error {
                 Error::Server(inner) => match inner.code {
@@ -148,7 +148,8 @@ impl Session {
             .ssl_opts(trust(url).await?)
             // Times are told in UTC. What a query answers must not depend on the modes of this server.
             .init(vec!["SET time_zone = '+00:00', NAMES utf8mb4, sql_mode = ''"]);
-        let connection = tokio::time::timeout(CONNECT, Conn::new(options)).await.map_err(|_| SessionError::Late)??;
+        let connection =
+            tokio::time::timeout(CONNECT, Conn::new(options)).await.map_err(|_| SessionError::Late(CONNECT))??;
         let mut session = Self { connection, mariadb: false };
         let version: Option<String> = session.connection.query_first("SELECT VERSION()").await?;
         session.mariadb = version.is_some_and(|version| version.contains("MariaDB"));
