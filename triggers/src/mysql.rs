@@ -47,8 +47,8 @@ pub(crate) struct Mysql {
     /// The `source` of its events.
     place: String,
     server_id: u32,
-    /// Whether it has run since it was made.
-    began: AtomicBool,
+    /// Whether it has yet to take the snapshot that `snapshot: always` asks for.
+    restarted: AtomicBool,
 }
 
 /// What is remembered.
@@ -98,7 +98,7 @@ impl Mysql {
         let place = trigger.url.place();
         let topic = trigger.topic.as_ref().map(ToString::to_string).unwrap_or_default();
         let server_id = trigger.server_id.unwrap_or_else(|| number(&format!("{function}/{topic}/{place}")));
-        Self { trigger, secrets, place, server_id, began: AtomicBool::new(false) }
+        Self { trigger, secrets, place, server_id, restarted: AtomicBool::new(true) }
     }
 
     async fn session(&self) -> Result<Session, SourceError> {
@@ -138,7 +138,6 @@ impl Mysql {
 
     async fn work(&self, intake: &dyn Intake) -> Result<(), Stop> {
         let told = |error: SessionError| error.told(&self.trigger).1;
-        let restarted = !self.began.swap(true, Ordering::Relaxed);
         let mut session = self.session().await?;
         if let Some(problem) = self.problems(&mut session).await.map_err(told)?.into_iter().next() {
             let error = SourceError::new(problem.message);
@@ -155,6 +154,7 @@ impl Mysql {
         }
         let initial = DatabaseTrigger { snapshot: Snapshot::Initial, ..self.trigger.clone() };
         let trigger = if memory.owed { &initial } else { &self.trigger };
+        let restarted = self.restarted.load(Ordering::Relaxed);
         let due: Vec<_> =
             database::due(trigger, &memory.done, restarted).iter().map(|table| table.name.clone()).collect();
         intake.report(Report::Running);
@@ -192,6 +192,7 @@ impl Mysql {
             }
             feed.memory.owed = false;
         }
+        self.restarted.store(false, Ordering::Relaxed);
         let from = feed.memory.position.clone().expect("it was remembered above");
         let mut log = self.log(from).await?;
         feed.follow(&mut log, None).await

@@ -458,3 +458,59 @@ impl Iterator for Words<'_> {
         Some(word.to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_say_what_they_do_to_tables() {
+        let table = |schema: &str, name: &str| TableName { schema: schema.into(), name: name.into() };
+        for (text, expected) in [
+            ("TRUNCATE t", Statement::Truncate(table("shop", "t"))),
+            ("truncate /* why */ table `o``dd`.`t.1` -- so", Statement::Truncate(table("o`dd", "t.1"))),
+            ("/*!50100 TRUNCATE TABLE */ other . t", Statement::Truncate(table("other", "t"))),
+            ("# a\nALTER TABLE t ADD x INT", Statement::Define),
+            ("CREATE OR REPLACE TABLE t (a INT)", Statement::Define),
+            ("DROP TEMPORARY TABLE IF EXISTS t", Statement::Other),
+            ("INSERT INTO t VALUES ('TRUNCATE t')", Statement::Change),
+            ("ROLLBACK", Statement::Rollback),
+            ("ROLLBACK TO `s`", Statement::Other),
+            ("XA COMMIT X'6f',X'',1", Statement::EndPrepared { id: vec![1, 0, 0, 0, b'o'], commit: true }),
+            ("XA ROLLBACK X'6f',X'62',7", Statement::EndPrepared { id: vec![7, 0, 0, 0, b'o', b'b'], commit: false }),
+            ("", Statement::Other),
+        ] {
+            assert_eq!(Statement::read("shop", text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_event_are_told_and_panic_nowhere() {
+        let table =
+            TableMap::read(&[1, 0, 0, 0, 0, 0, 0, 0, 1, b's', 0, 1, b't', 0, 3, 3, 246, 15, 4, 10, 2, 40, 0, 0], true)
+                .unwrap();
+        let mut seed = 1_u64;
+        let columns: Vec<_> = ["a", "b", "c"]
+            .map(|name| Column { name: name.into(), unsigned: false, kind: super::super::schema::Kind::Bytes })
+            .into();
+        for length in 0..2_000 {
+            let bytes: Vec<u8> = (0..length % 60)
+                .map(|_| {
+                    seed ^= seed << 13;
+                    seed ^= seed >> 7;
+                    seed ^= seed << 17;
+                    seed as u8
+                })
+                .collect();
+            let _ = TableMap::read(&bytes, length % 2 == 0);
+            for kind in [23, 24, 25, 30, 31, 32, 166, 170] {
+                if let Ok(rows) = Rows::read(kind, Reader(&bytes)) {
+                    let _ = rows.images(&table.wires, &columns, &[true, false, true]);
+                }
+            }
+            let mut rows = vec![1, 0, 0, 0, 0, 0, 0, 0, 3, 7];
+            rows.extend(&bytes);
+            let _ = Rows::read(23, Reader(&rows)).and_then(|rows| rows.images(&table.wires, &columns, &[true; 3]));
+        }
+    }
+}

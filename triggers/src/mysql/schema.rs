@@ -455,3 +455,26 @@ pub(super) async fn charsets(session: &mut Session) -> Result<HashMap<u64, Strin
     }
     Ok(all.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_an_enum_come_without_their_quotes() {
+        assert_eq!(names("enum('a','b,c','d''e','')"), ["a", "b,c", "d'e", ""]);
+        assert_eq!(names("set('x) y')"), ["x) y"]);
+    }
+
+    #[test]
+    fn a_key_is_the_primary_one_or_one_without_nulls() {
+        let part = |index: &str, column: &str, nullable: &str, part: Option<u64>| {
+            (index.to_owned(), Some(column.to_owned()), nullable.to_owned(), part)
+        };
+        let primary = [part("PRIMARY", "a", "", None), part("PRIMARY", "b", "", Some(10)), part("u", "c", "", None)];
+        assert_eq!(key(&primary), ["a", "b"]);
+        let unique = [part("u", "a", "YES", None), part("v", "b", "", Some(3)), part("w", "c", "", None)];
+        assert_eq!(key(&unique), ["c"]);
+        assert!(key(&unique[..2]).is_empty());
+    }
+}

@@ -311,11 +311,7 @@ async fn a_snapshot_goes_on_after_it_broke_off_and_meets_the_log_without_gap() {
     while_running(&made, &intake, async {
         change(4);
         server.sql("INSERT INTO shop.a VALUES ('end', '2026-03-03', 0)");
-        loop {
-            let events = all(&intake).await;
-            if events.last().is_some_and(|event| event["key"]["x"] == "end") {
-                break;
-            }
+        while intake.last().await.is_none_or(|event| data(&event)["key"]["x"] != "end") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -598,5 +594,25 @@ async fn tls_trusts_as_far_as_sslmode_says() {
             None => assert_eq!(problems, [], "{url}"),
             Some(part) => assert!(problems[0].message.contains(part), "{url}: {problems:#?}"),
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_taken_once_never_or_always() {
+    let server = MariaDb::start();
+    server.sql("CREATE TABLE shop.t (id INT PRIMARY KEY, v INT); INSERT INTO shop.t VALUES (1, 1), (2, 2)");
+    for (snapshot, first, second) in [("initial", 2, 0), ("never", 0, 0), ("always", 2, 2)] {
+        let (_folder, intake) = folder().await;
+        let trigger = json!({ "tables": ["shop.t"], "snapshot": snapshot, "operations": ["update"] });
+        let made = source(&server, trigger.clone());
+        while_running(&made, &intake, caught_up(&intake)).await;
+        assert_eq!(all(&intake).await.len(), first, "{snapshot}");
+        // A deploy, or a start of the platform.
+        let made = source(&server, trigger);
+        server.sql("UPDATE shop.t SET v = v + 1 WHERE id = 1; INSERT INTO shop.t VALUES (3, 3); DELETE FROM shop.t WHERE id = 3");
+        while_running(&made, &intake, intake.wait_for((first + 1 + second) as u64)).await;
+        let operations: Vec<_> = all(&intake).await.split_off(first).iter().map(|event| event["op"].clone()).collect();
+        let expected = ["update"].into_iter().chain(std::iter::repeat_n("snapshot", second));
+        assert!(operations.iter().eq(expected.clone()), "{snapshot}: {operations:?}");
     }
 }
