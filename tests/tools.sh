@@ -23,6 +23,8 @@ look() {
   need nodejs       'node --version'
   need npm          'npm --version'
   need python3      'python3 --version'
+  need postgresql-15 'test -x /usr/lib/postgresql/15/bin/postgres || postgres --version'
+  need mariadb-server 'PATH=$PATH:/usr/sbin; mariadbd --version && command -v mariadb-install-db && mariadb --version'
   need python3-venv "python3 -c 'import ensurepip, venv'"
   need postgresql-15 'test -x /usr/lib/postgresql/15/bin/postgres || postgres --version'
   need mariadb-server 'PATH=$PATH:/usr/sbin; mariadbd --version && command -v mariadb-install-db && mariadb --version'

@@ -180,10 +180,12 @@ async fn what_a_source_takes_happens_whole(place: &impl Place) {
     let back_end = open(place, "a", 2).await;
     let name = consumer("f", "a");
     back_end.consumers.open(&name, Start::Now).await.unwrap();
+    back_end.log.create(vec![topic("b")]).await.unwrap();
     let known = event("/s", 1);
     let taken = Taken {
         consumer: name.clone(),
         events: vec![known, event("/up", 1), event("/up", 2)],
+        others: vec![(topic("b"), event("/up", 3))],
         reads: vec![],
         writes: vec![(key("position"), value("2"))],
     };
@@ -195,7 +197,11 @@ async fn what_a_source_takes_happens_whole(place: &impl Place) {
     let (appended, woken) = futures_util::future::join(back_end.consumers.take(taken.clone()), waiting).await;
     assert_eq!(appended, Ok(vec![Appended { offset: 1, duplicate: true }, fresh(2), fresh(3)]));
     assert_eq!(woken, Ok(()));
+    let b = read_all(&*back_end.log, &topic("b")).await;
+    assert_eq!(b.events[0].event, event("/up", 3), "in its own topic");
     let before = read_everything(&back_end).await;
+    let nowhere = Taken { others: vec![(topic("no"), event("/up", 4))], ..taken.clone() };
+    assert_eq!(back_end.consumers.take(nowhere).await, Err(CommitError::NoTopic(topic("no"))));
     let again = Taken { reads: vec![(key("position"), Revision(0))], ..taken.clone() };
     let conflict = CommitError::Conflict { key: key("position") };
     assert_eq!(back_end.consumers.take(again).await, Err(conflict));
