@@ -140,11 +140,7 @@ async fn a_function_follows_a_table_while_everything_is_restarted() {
     let mut platform = start(&data);
     let load = Load::start(&server, Duration::ZERO);
     let tables = json!({ "tables": [{ "name": "shop.orders", "columns": ["id", "customer", "cents", "note"] }] });
-<<<<<<< HEAD
-    platform.deploy("customer-totals", &guest("customer-totals"), trigger(&server, tables));
-=======
     platform.deploy("customer-totals", &guest("customer_totals"), trigger(&server, tables));
->>>>>>> mysql
     for round in 0..6 {
         tokio::time::sleep(Duration::from_secs(2)).await;
         if round % 2 == 0 {
@@ -176,11 +172,7 @@ async fn killed_a_hundred_times() {
     const KILLS: u32 = 100;
     let server = MariaDb::start();
     server.sql(ORDERS);
-<<<<<<< HEAD
-    server.sql("INSERT INTO shop.orders (customer, cents) SELECT 'many', seq FROM seq_1_to_3000");
-=======
     server.sql("INSERT INTO shop.orders (customer, cents) SELECT 'many', seq FROM shop.seq_1_to_3000");
->>>>>>> mysql
     let server = Arc::new(server);
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
@@ -191,11 +183,7 @@ async fn killed_a_hundred_times() {
         .as_array_mut()
         .unwrap()
         .push(json!({ "topic": { "name": "changes.database", "filter": "event.type == 'none'" } }));
-<<<<<<< HEAD
-    platform.deploy("changes", &guest("customer-totals"), manifest);
-=======
     platform.deploy("changes", &guest("customer_totals"), manifest);
->>>>>>> mysql
     let load = Load::start(&server, Duration::from_millis(20));
     let mut seed = 0x9e37_79b9_u64;
     for _ in 0..KILLS {
@@ -231,11 +219,7 @@ async fn a_deploy_that_the_server_refuses_says_where_and_what_to_do() {
         (json!({ "tables": ["shop.orders"], "slot": "x" }), vec!["`slot` is for PostgreSQL"]),
     ] {
         let function = folder.path().join("f");
-<<<<<<< HEAD
-        write_function(&function, "f", &guest("customer-totals"), trigger(&server, more));
-=======
         write_function(&function, "f", &guest("customer_totals"), trigger(&server, more));
->>>>>>> mysql
         let output = platform.dunlin(&["deploy", function.to_str().unwrap()]);
         let said = shown(&output);
         assert!(!output.status.success(), "{said}");
@@ -243,11 +227,7 @@ async fn a_deploy_that_the_server_refuses_says_where_and_what_to_do() {
     }
     server.sql("SET GLOBAL binlog_format = STATEMENT");
     let function = folder.path().join("f");
-<<<<<<< HEAD
-    write_function(&function, "f", &guest("customer-totals"), trigger(&server, json!({ "tables": ["shop.orders"] })));
-=======
     write_function(&function, "f", &guest("customer_totals"), trigger(&server, json!({ "tables": ["shop.orders"] })));
->>>>>>> mysql
     let said = shown(&platform.dunlin(&["deploy", function.to_str().unwrap()]));
     assert!(said.contains("`binlog_format` is STATEMENT") && said.contains("SET GLOBAL binlog_format = ROW"), "{said}");
 }

@@ -555,7 +555,6 @@ impl DatabaseTrigger {
         }
     }
 
-<<<<<<< HEAD
     /// Another trigger of the function that would keep its place in the database under the same name.
     pub(super) fn clash(&self, before: &[Trigger]) -> Option<Problem> {
         let names =
@@ -564,13 +563,6 @@ impl DatabaseTrigger {
         let other = before.iter().position(same)?;
         let problem = Problem::new("", format!("it reads the changes of the same database as trigger {other}"));
         Some(problem.help("name all tables in one of them, or give one a `topic` of its own"))
-=======
-    /// Whether two triggers of a function would keep their place in a database under the same name.
-    pub(super) fn shares_its_place(&self, other: &Self) -> bool {
-        let names =
-            |trigger: &Self| (trigger.url.place(), trigger.slot.clone(), trigger.server_id, trigger.topic.clone());
-        names(self) == names(other)
->>>>>>> mysql
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {

@@ -189,7 +189,13 @@ pub async fn agrees_with_the_model(place: &impl Place, operations: Vec<Operation
             }
             Operation::Take(function, topic, ids, reads, writes) => {
                 let (consumer, events) = (consumer_of(function, topic), ids.into_iter().map(event_of).collect());
-                let taken = Taken { consumer, events, others: Vec::new(), reads: model.reads(reads), writes: drawn_writes(writes) };
+                let taken = Taken {
+                    consumer,
+                    events,
+                    others: Vec::new(),
+                    reads: model.reads(reads),
+                    writes: drawn_writes(writes),
+                };
                 match consumers.take(taken.clone()).await {
                     Ok(appended) => {
                         assert_eq!(model.reasons_against(&unsettling(&taken)), []);
