@@ -86,7 +86,7 @@ pub(crate) fn read_by<'a>(
     let mut read = Vec::new();
     for (_, trigger) in manifest.subscriptions() {
         match trigger.name.name() {
-            Some(name) => read.extend(topics.contains(&name).then(|| (name, trigger))),
+            Some(name) => read.extend(topics.contains(&name).then_some((name, trigger))),
             None => {
                 let matching = topics.iter().filter(|topic| trigger.name.matches(topic));
                 read.extend(matching.map(|topic| (topic.clone(), trigger.clone())));

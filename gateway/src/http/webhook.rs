@@ -232,7 +232,7 @@ impl Webhook {
         event: Event,
     ) -> Result<Appended, Refused> {
         let consumers = &deployments.backend().consumers;
-        let taken = Taken { consumer, events: vec![event], reads: Vec::new(), writes: Vec::new() };
+        let taken = Taken { consumer, events: vec![event], others: Vec::new(), reads: Vec::new(), writes: Vec::new() };
         let take = async {
             match consumers.take(taken.clone()).await {
                 // A deploy was cut short, or somebody removed the topic. A consumer begins with what comes after it is

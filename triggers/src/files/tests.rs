@@ -514,13 +514,13 @@ async fn at_deploy_it_is_told_what_can_not_be() {
             ["is no folder", ""],
         ),
     ] {
-        let problems = Files::check(&serde_json::from_value(manifest).unwrap()).await;
+        let problems = Files::check(&serde_json::from_value(manifest).unwrap(), &AllowedFolders::default()).await;
         assert_eq!(problems.len(), 1, "{problems:?}");
         let told = format!("{} {}", problems[0].message, problems[0].help.as_deref().unwrap_or_default());
         assert_eq!(problems[0].pointer, pointer);
         assert!(parts.iter().all(|part| told.contains(part)), "{told}");
     }
     let good = serde_json::json!({ "path": at("in"), "then": "move", "done": at("in/sub") });
-    let problems = Files::check(&serde_json::from_value(good).unwrap()).await;
+    let problems = Files::check(&serde_json::from_value(good).unwrap(), &AllowedFolders::default()).await;
     assert_eq!(problems.len(), 1, "it is absolute, and isn't there");
 }
