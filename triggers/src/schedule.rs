@@ -169,8 +169,16 @@ impl Schedule {
                 intake.report(Report::Waiting { until: time(until) });
                 told = Some(until);
             }
-            let ahead = Duration::from_millis(u64::try_from(until - moment(SystemTime::now())).unwrap_or(0));
-            tokio::time::sleep(ahead.min(LONGEST_SLEEP)).await;
+            // Woken before its time it looks at the clock alone: that is what ten thousand of them do each minute.
+            loop {
+                let now = moment(SystemTime::now());
+                self.begun.fetch_min(now, Ordering::Relaxed);
+                if now >= until || settled > now + LATE {
+                    break;
+                }
+                let ahead = Duration::from_millis(until.abs_diff(now));
+                tokio::time::sleep(ahead.min(LONGEST_SLEEP)).await;
+            }
         }
     }
 
