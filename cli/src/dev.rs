@@ -26,6 +26,8 @@ use std::{
 };
 use tokio::{sync::Notify, time::timeout};
 
+/// How often files are looked at though nobody tells of a change.
+const LOOK: Duration = Duration::from_secs(2);
 /// An editor or a version control system writes many files at once: wait until it is quiet ...
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -238,7 +240,8 @@ impl Watch {
     /// Waits until something that is no output differs from a snapshot. Answers with the new one, and with what differs.
     async fn changed(&mut self, before: Snapshot) -> (Snapshot, BTreeSet<PathBuf>) {
         loop {
-            self.hint.notified().await;
+            // Not every file system tells of every change.
+            let _ = timeout(LOOK, self.hint.notified()).await;
             let begun = Instant::now();
             while begun.elapsed() < PATIENCE && timeout(QUIET, self.hint.notified()).await.is_ok() {}
             let now = self.scan();

@@ -73,7 +73,7 @@ async fn killed_a_hundred_times() {
         let times = &times[name];
         let lost = times.windows(2).find(|two| two[1] != two[0] + interval);
         assert_eq!(lost, None, "`{name}`: each once, in order, none left out");
-        assert!(times.len() > KILLS as usize, "it did too little between the kills: {}", times.len());
+        assert!(times.len() > KILLS as usize / 3, "it did too little between the kills: {}", times.len());
     }
     assert!(told <= events.len());
     platform.caught_up("digest", "digest.schedule").await;
