@@ -431,7 +431,7 @@ async fn killed_a_hundred_times_under_load() {
         *there.entry(event["id"].as_str().unwrap()).or_default() += 1;
     }
     assert!(there.values().all(|count| *count == 1), "{there:?}");
-    let acknowledged = acknowledged.lock().unwrap();
+    let acknowledged = acknowledged.lock().unwrap().clone();
     let lost: Vec<_> = acknowledged.iter().filter(|id| !there.contains_key(id.as_str())).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
     let mut relayed: HashMap<u64, u32> = HashMap::new();
