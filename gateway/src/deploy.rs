@@ -282,7 +282,7 @@ impl Deployments {
         &self.board
     }
 
-    /// Which sources run.
+    /// The running sources.
     pub(crate) fn sources(&self) -> &sources::Board {
         &self.source_board
     }
@@ -423,7 +423,7 @@ impl Deployments {
         let this = Arc::clone(self);
         to_the_end(async move {
             let _change = this.changes.lock().await;
-            let _held = this.source_board.hold(&name).await;
+            let _held = this.source_board.hold(name.clone(), |(of, _)| *of == name).await;
             let function = this.table().functions.get(&name).cloned();
             for trigger in function.iter().flat_map(|function| &function.version.manifest.triggers).filter(|_| dispose) {
                 if let Some(source) = this.open_source(&name, trigger) {

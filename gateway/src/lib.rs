@@ -22,5 +22,6 @@ pub mod dispatch;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+mod roster;
 pub mod sources;
 mod uploads;

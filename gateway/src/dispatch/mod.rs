@@ -28,7 +28,12 @@ mod transaction;
 pub use immediate::Immediate;
 pub use output::{DEPTH, MAX_EVENT};
 
-use crate::{active::ActiveFunction, backend::Backend, deploy::Deployments};
+use crate::{
+    active::ActiveFunction,
+    backend::Backend,
+    deploy::Deployments,
+    roster::{Roster, Stop},
+};
 use consumer::Consumer;
 use dunlin_events::{
     Manifest,
@@ -45,7 +50,7 @@ use std::{
     io,
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -68,16 +73,23 @@ pub(crate) fn problems(manifest: &Manifest) -> Vec<Problem> {
     problems
 }
 
-/// The trigger by which a function reads a topic. Requests that are answered later are no topic of anybody's trigger.
-pub(crate) fn trigger_of<'a>(manifest: &'a Manifest, topic: &TopicName) -> Option<Cow<'a, TopicTrigger>> {
-    if requests::function_of(topic).is_some() {
-        return None;
-    }
+/// Where a function begins in a topic it reads.
+pub(crate) fn start_of(manifest: &Manifest, topic: &TopicName) -> Start {
     let mut triggers = manifest.subscriptions().into_iter().map(|(_, trigger)| trigger);
-    triggers.find(|trigger| trigger.name.matches(topic))
+    triggers.find(|trigger| trigger.name.matches(topic)).map_or(Start::Now, |trigger| trigger.from.into())
 }
 
-/// Which of these topics a function reads, and by which trigger. Only a pattern has to be compared with all of them: with
+/// Makes a topic, and a function's place in it, where they are missing. It comes before the first event: a consumer begins
+/// with those that come after it.
+pub(crate) async fn open(backend: &Backend, consumer: &ConsumerName, start: Start) -> Result<(), CommitError> {
+    let created = backend.log.create(vec![consumer.topic.clone()]).await;
+    created.map_err(|error| CommitError::Unavailable(error.to_string()))?;
+    backend.consumers.open(consumer, start).await?;
+    Ok(())
+}
+
+/// Which of these topics a function reads, and by which trigger; requests that are answered later are no topic of anybody's
+/// trigger. Only a pattern has to be compared with all of them: with
 /// ten thousand functions and as many topics it is the names that are many.
 pub(crate) fn read_by<'a>(
     manifest: &'a Manifest,
@@ -108,38 +120,23 @@ pub(crate) async fn known(backend: &Backend, named: HashSet<TopicName>) -> Resul
     Ok(topics)
 }
 
-/// How the running consumers are reached: told of news, and held while one is moved.
-#[derive(Default)]
-pub struct Switchboard {
-    running: Mutex<HashMap<ConsumerName, Running>>,
-    held: Mutex<HashSet<ConsumerName>>,
-    /// Told when what should run has changed.
-    news: Notify,
-    /// Told when a consumer has ended.
-    ended: Notify,
-}
+/// The running consumers.
+pub(crate) type Switchboard = Roster<ConsumerName, Running>;
 
-struct Running {
+pub(crate) struct Running {
     /// The version that runs.
     function: Arc<ActiveFunction>,
     wake: Arc<Notify>,
     stop: CancellationToken,
 }
 
+impl Stop for Running {
+    fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
 impl Switchboard {
-    fn running(&self) -> MutexGuard<'_, HashMap<ConsumerName, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashSet<ConsumerName>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What should run may have changed: functions, or topics.
-    pub(crate) fn changed(&self) {
-        self.news.notify_one();
-    }
-
     /// What a consumer has parked was changed.
     pub(crate) fn wake(&self, name: &ConsumerName) {
         if let Some(running) = self.running().get(name) {
@@ -147,32 +144,14 @@ impl Switchboard {
         }
     }
 
-    /// Moves a consumer: it is stopped, moved, and started again.
+    /// Moves a consumer: it is stopped, moved, and started again, however the move ends.
     pub(crate) async fn seek(
         &self,
         backend: &Backend,
         name: &ConsumerName,
         to: Start,
     ) -> Result<Progress, CommitError> {
-        /// Lets it run again, however the move ends.
-        struct Release<'a>(&'a Switchboard, &'a ConsumerName);
-        impl Drop for Release<'_> {
-            fn drop(&mut self) {
-                self.0.held().remove(self.1);
-                self.0.changed();
-            }
-        }
-        self.held().insert(name.clone());
-        let _release = Release(self, name);
-        loop {
-            let ended = self.ended.notified();
-            match self.running().get(name) {
-                Some(running) => running.stop.cancel(),
-                None => break,
-            }
-            // Looked at again now and then: another may have been told in our place.
-            let _ = tokio::time::timeout(Duration::from_millis(100), ended).await;
-        }
+        let _held = self.hold(name.clone(), |other| other == name).await;
         backend.consumers.seek(name, to).await
     }
 }
@@ -239,10 +218,10 @@ impl Dispatcher {
             loop {
                 if let Err(error) = self.match_deployed().await {
                     tracing::warn!(%error, "consumers can't be started, and are tried again");
-                    let _ = tokio::time::timeout(Duration::from_secs(1), board.news.notified()).await;
+                    let _ = tokio::time::timeout(Duration::from_secs(1), board.news()).await;
                     continue;
                 }
-                board.news.notified().await;
+                board.news().await;
             }
         };
         tokio::select! {
@@ -250,13 +229,7 @@ impl Dispatcher {
             () = keep => {}
             () = tidy => {}
         }
-        board.running().values().for_each(|running| running.stop.cancel());
-        let ended = async {
-            while !board.running().is_empty() {
-                let _ = tokio::time::timeout(Duration::from_millis(50), board.ended.notified()).await;
-            }
-        };
-        if tokio::time::timeout(grace, ended).await.is_err() {
+        if tokio::time::timeout(grace, board.stop(|_| true)).await.is_err() {
             tracing::warn!(
                 "runs on events did not end in time and were cut off; they are repeated after the next start"
             );
@@ -330,10 +303,7 @@ impl Dispatcher {
         let (_, handle) = self.workers.next();
         handle.spawn(async move {
             consumer.run().await;
-            let board = deployments.switchboard();
-            board.running().remove(&name);
-            board.ended.notify_waiters();
-            board.changed();
+            deployments.switchboard().ended(&name);
         });
     }
 }

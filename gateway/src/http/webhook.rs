@@ -97,7 +97,7 @@ enum Refused {
 impl Webhook {
     pub(super) fn new(manifest: &Manifest, trigger: usize, webhook: &WebhookTrigger) -> Self {
         let topic = manifest.topic_of(&manifest.triggers[trigger]).map(|topic| {
-            let start = dispatch::trigger_of(manifest, &topic).map_or(Start::Now, |trigger| trigger.from.into());
+            let start = dispatch::start_of(manifest, &topic);
             (topic, start)
         });
         Self {
@@ -235,15 +235,12 @@ impl Webhook {
         let taken = Taken { consumer, events: vec![event], others: Vec::new(), reads: Vec::new(), writes: Vec::new() };
         let take = async {
             match consumers.take(taken.clone()).await {
-                // A deploy was cut short, or somebody removed the topic. A consumer begins with what comes after it is
-                // made, so it must be there before the event; where the function is gone, neither is made any more.
+                // A deploy was cut short, or somebody removed the topic. Where the function is gone, neither is made any
+                // more.
                 Err(CommitError::NoConsumer(_) | CommitError::NoTopic(_))
                     if deployments.table().functions.contains_key(&taken.consumer.function) =>
                 {
-                    let topic = taken.consumer.topic.clone();
-                    let created = deployments.backend().log.create(vec![topic]).await;
-                    created.map_err(|error| CommitError::Unavailable(error.to_string()))?;
-                    consumers.open(&taken.consumer, start).await?;
+                    dispatch::open(deployments.backend(), &taken.consumer, start).await?;
                     deployments.topics_changed();
                     consumers.take(taken).await
                 }

@@ -16,7 +16,7 @@ mod status;
 
 pub use status::{Snapshot, Status};
 
-use crate::{active::ActiveFunction, deploy::Deployments};
+use crate::{active::ActiveFunction, deploy::Deployments, dispatch, roster::Roster};
 use dunlin_events::{
     FunctionName,
     consumers::{ConsumerName, Start},
@@ -26,86 +26,24 @@ use dunlin_events::{
 use intake::TriggerIntake;
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The pause after a source has failed: the first, and the longest.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Which sources run.
-#[derive(Default)]
-pub struct Board {
-    running: Mutex<HashMap<Place, CancellationToken>>,
-    held: Mutex<HashSet<FunctionName>>,
-    /// Told when what should run has changed.
-    news: Notify,
-    /// Told when a source has ended.
-    ended: Notify,
-}
+/// The running sources. A function's are held together.
+pub(crate) type Board = Roster<Place, CancellationToken, FunctionName>;
 
 /// Whose trigger, and what it says.
-type Place = (FunctionName, String);
+pub(crate) type Place = (FunctionName, String);
 
 fn place(function: &FunctionName, trigger: &Trigger) -> Place {
     (function.clone(), serde_json::to_string(trigger).expect("a trigger can be written"))
-}
-
-impl Board {
-    fn running(&self) -> MutexGuard<'_, HashMap<Place, CancellationToken>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashSet<FunctionName>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What should run may have changed.
-    pub(crate) fn changed(&self) {
-        self.news.notify_one();
-    }
-
-    /// Stops a function's sources, and keeps them from running until what it answers is dropped.
-    pub(crate) async fn hold(&self, function: &FunctionName) -> Held<'_> {
-        self.held().insert(function.clone());
-        let held = Held { board: self, function: function.clone() };
-        self.stop(|(of, _)| of == function).await;
-        held
-    }
-
-    /// Stops sources and waits for their end.
-    async fn stop(&self, which: impl Fn(&Place) -> bool) {
-        loop {
-            let ended = self.ended.notified();
-            let stopped = {
-                let running = self.running();
-                let mut those = running.iter().filter(|(place, _)| which(place)).peekable();
-                if those.peek().is_none() {
-                    return;
-                }
-                those.for_each(|(_, stop)| stop.cancel());
-                ended
-            };
-            // Looked at again now and then: it may have ended before it was waited for.
-            let _ = tokio::time::timeout(Duration::from_millis(100), stopped).await;
-        }
-    }
-}
-
-/// A function whose sources don't run.
-pub(crate) struct Held<'a> {
-    board: &'a Board,
-    function: FunctionName,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.board.held().remove(&self.function);
-        self.board.changed();
-    }
 }
 
 /// Runs the sources of what is deployed.
@@ -124,7 +62,7 @@ impl Supervisor {
         let keep = async {
             loop {
                 self.match_deployed();
-                board.news.notified().await;
+                board.news().await;
             }
         };
         let _ = shutdown.run_until_cancelled(keep).await;
@@ -178,10 +116,7 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let board = self.deployments.sources();
-        board.running().remove(&self.place);
-        board.ended.notify_waiters();
-        board.changed();
+        self.deployments.sources().ended(&self.place);
     }
 }
 
@@ -197,11 +132,12 @@ async fn keep_running(deployments: &Deployments, function: &ActiveFunction, inde
         logs: Arc::clone(deployments.logs()) as _,
         status: Arc::clone(&function.statuses[index]),
     };
+    let start = dispatch::start_of(manifest, intake.topic());
     let mut pause = FIRST;
     let mut told = None;
     loop {
         let begun = Instant::now();
-        let error = match run_once(&intake, source).await {
+        let error = match run_once(&intake, start, source).await {
             Ok(()) => {
                 intake.status.ended();
                 // It has nothing to do any more, but is there: only a deploy takes it away.
@@ -225,10 +161,7 @@ async fn keep_running(deployments: &Deployments, function: &ActiveFunction, inde
     }
 }
 
-async fn run_once(intake: &TriggerIntake, source: &dyn Source) -> Result<(), SourceError> {
-    let topic = vec![intake.topic().clone()];
-    intake.backend.log.create(topic).await.map_err(|error| SourceError::new(error.to_string()))?;
-    // Before the first event: a consumer begins with those that come after it.
-    intake.backend.consumers.open(&intake.consumer, Start::Now).await?;
+async fn run_once(intake: &TriggerIntake, start: Start, source: &dyn Source) -> Result<(), SourceError> {
+    dispatch::open(&intake.backend, &intake.consumer, start).await?;
     source.run(intake).await
 }
