@@ -50,6 +50,14 @@ pub struct Progress {
     pub parked: u64,
 }
 
+impl Progress {
+    /// How many events it has yet to come to in a topic with this end. Those it has parked aren't among them.
+    pub fn lag(&self, end: Offset) -> u64 {
+        let ahead: u64 = self.ahead.iter().map(|(start, end)| end - start).sum();
+        end.saturating_sub(self.position).saturating_sub(ahead)
+    }
+}
+
 /// An event that waits for another attempt, or behind one of its key that does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Parked {

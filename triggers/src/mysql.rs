@@ -107,8 +107,8 @@ impl Mysql {
 
     /// The columns of a table's events. `None` for all.
     fn columns(&self, table: &TableName) -> Option<Vec<String>> {
-        let chosen = self.trigger.tables.iter().find(|chosen| chosen.name == *table)?;
-        (!chosen.columns.is_empty()).then(|| chosen.columns.clone())
+        let chosen = self.trigger.columns_of(table);
+        (!chosen.is_empty()).then(|| chosen.to_vec())
     }
 
     /// Where its memory is.

@@ -240,6 +240,24 @@ pub struct Outbox {
     pub extensions: Vec<String>,
 }
 
+impl Outbox {
+    /// The columns it names, each with the key that names it, as a JSON Pointer.
+    pub fn columns(&self) -> impl Iterator<Item = (String, &String)> {
+        let needed = [("id", &self.id), ("type", &self.kind), ("data", &self.data)];
+        let optional = [
+            ("source", &self.source),
+            ("subject", &self.subject),
+            ("key", &self.key),
+            ("time", &self.time),
+            ("topic", &self.topic),
+        ];
+        let optional = optional.into_iter().filter_map(|(key, column)| Some((key, column.as_ref()?)));
+        let one = needed.into_iter().chain(optional).map(|(key, column)| (format!("/{key}"), column));
+        let extensions = self.extensions.iter().enumerate();
+        one.chain(extensions.map(|(index, column)| (format!("/extensions/{index}"), column)))
+    }
+}
+
 fn id() -> String {
     "id".into()
 }
@@ -553,6 +571,11 @@ impl DatabaseTrigger {
             Some(_) => operation == Operation::Insert,
             None => self.operations.is_empty() || self.operations.contains(&operation),
         }
+    }
+
+    /// The columns its manifest wants of a table; all when empty.
+    pub fn columns_of(&self, table: &TableName) -> &[String] {
+        self.tables.iter().find(|wanted| wanted.name == *table).map_or(&[], |wanted| &wanted.columns)
     }
 
     /// Another trigger of the function that would keep its place in the database under the same name.

@@ -101,8 +101,7 @@ impl Intake for TriggerIntake {
             let progress = self.backend.consumers.progress(&self.consumer).await?;
             let topic = self.backend.log.topic(&self.consumer.topic).await;
             let end = topic.map_err(|error| SourceError::new(error.to_string()))?.end;
-            let ahead: u64 = progress.ahead.iter().map(|(start, end)| end - start).sum();
-            Ok(end.saturating_sub(progress.position).saturating_sub(ahead) + progress.parked)
+            Ok(progress.lag(end) + progress.parked)
         })
     }
 

@@ -197,8 +197,7 @@ impl Mysql {
                 )),
             );
         }
-        let chosen = self.trigger.tables.iter().find(|chosen| chosen.name == *name).map(|chosen| &*chosen.columns);
-        let chosen = chosen.unwrap_or_default();
+        let chosen = self.trigger.columns_of(name);
         for (index, column) in chosen.iter().enumerate() {
             if table.columns.iter().any(|known| known.name == *column) {
                 continue;
@@ -231,31 +230,20 @@ impl Mysql {
             }
         }
         if let Some(outbox) = self.trigger.outbox.as_ref().filter(|outbox| outbox.table == *name) {
-            for (key, column) in outbox_columns(outbox) {
+            for (pointer, column) in outbox.columns() {
                 if table.columns.iter().all(|known| known.name != *column) {
                     problems.push(
-                        Problem::new(format!("/outbox/{key}"), format!("the table `{name}` has no column `{column}`"))
-                            .help("name the column that has it"),
+                        Problem::new(
+                            format!("/outbox{pointer}"),
+                            format!("the table `{name}` has no column `{column}`"),
+                        )
+                        .help("name the column that has it"),
                     );
                 }
             }
         }
         Ok(())
     }
-}
-
-fn outbox_columns(outbox: &dunlin_events::manifest::Outbox) -> Vec<(&'static str, &String)> {
-    let mut columns = vec![("id", &outbox.id), ("type", &outbox.kind), ("payload", &outbox.data)];
-    let optional = [
-        ("source", &outbox.source),
-        ("subject", &outbox.subject),
-        ("key", &outbox.key),
-        ("time", &outbox.time),
-        ("topic", &outbox.topic),
-    ];
-    columns.extend(optional.into_iter().filter_map(|(key, column)| Some((key, column.as_ref()?))));
-    columns.extend(outbox.extensions.iter().map(|column| ("extensions", column)));
-    columns
 }
 
 /// Whether a grant names this right, and not one that only contains its words.

@@ -10,7 +10,7 @@ use super::{
     lsn::Lsn,
 };
 use dunlin_events::{
-    manifest::{DatabaseTable, Operation, Problem, Snapshot, TableName},
+    manifest::{DatabaseTable, Operation, Outbox, Problem, Snapshot, TableName},
     source::SourceError,
 };
 use sha2::{Digest as _, Sha256};
@@ -190,7 +190,9 @@ impl Postgres {
         let columns: Vec<_> = columns.lines().collect();
         let named =
             table.columns.iter().enumerate().map(|(index, column)| (format!("{pointer}/columns/{index}"), column));
-        for (pointer, column) in named.chain(self.outbox_columns()) {
+        let of_outbox = self.trigger.outbox.iter().flat_map(Outbox::columns);
+        let of_outbox = of_outbox.map(|(pointer, column)| (format!("/outbox{pointer}"), column));
+        for (pointer, column) in named.chain(of_outbox) {
             if !columns.contains(&&**column) {
                 let message = format!("`{name}` has no column `{column}`");
                 problems.push(Problem::new(pointer, message).help(format!("it has `{}`", columns.join("`, `"))));
@@ -209,24 +211,6 @@ impl Postgres {
             );
         }
         Ok(problems)
-    }
-
-    /// The columns that an outbox names, with their pointers.
-    fn outbox_columns(&self) -> impl Iterator<Item = (String, &String)> {
-        self.trigger.outbox.iter().flat_map(|outbox| {
-            let needed = [("id", &outbox.id), ("type", &outbox.kind), ("data", &outbox.data)];
-            let optional = [
-                ("source", &outbox.source),
-                ("subject", &outbox.subject),
-                ("key", &outbox.key),
-                ("time", &outbox.time),
-                ("topic", &outbox.topic),
-            ];
-            let optional = optional.into_iter().filter_map(|(key, column)| Some((key, column.as_ref()?)));
-            let one = needed.into_iter().chain(optional).map(|(key, column)| (format!("/outbox/{key}"), column));
-            let extensions = outbox.extensions.iter().enumerate();
-            one.chain(extensions.map(|(index, column)| (format!("/outbox/extensions/{index}"), column)))
-        })
     }
 
     async fn missing_table(

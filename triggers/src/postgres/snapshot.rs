@@ -98,7 +98,7 @@ impl Postgres {
         memory: &Memory,
     ) -> Result<(), SourceError> {
         let failed = |error: ConnectionError| self.explained(&error);
-        let mut columns = self.columns(&wanted.name);
+        let mut columns = self.trigger.columns_of(&wanted.name).to_vec();
         columns.retain(|column| table.columns.iter().any(|known| known.name == *column));
         if !columns.is_empty() {
             let key: Vec<_> = table.key.iter().map(|index| table.columns[*index].name.clone()).collect();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::database::{self, Addressed, BATCH, BATCH_BYTES, Change, Moment, PART_BYTES, transaction_event};
 use dunlin_events::{
-    manifest::{Deliver, Operation, TableName},
+    manifest::{Deliver, Operation},
     source::{Intake, SourceError},
 };
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
@@ -366,15 +366,6 @@ impl Postgres {
         index: u64,
     ) -> Result<Addressed, SourceError> {
         database::event(&self.trigger, &self.place, intake, id, change, moment, index)
-    }
-
-    /// The columns of a table that its manifest wants; all when empty.
-    pub(super) fn columns(&self, table: &TableName) -> Vec<String> {
-        self.trigger
-            .tables
-            .iter()
-            .find(|wanted| wanted.name == *table)
-            .map_or_else(Vec::new, |wanted| wanted.columns.clone())
     }
 }
 

@@ -66,8 +66,7 @@ async fn find(consumers: &dyn Consumers, name: ConsumerName) -> Result<ConsumerS
 
 impl From<ConsumerState> for ConsumerSummary {
     fn from(ConsumerState { name, progress, end, dead }: ConsumerState) -> Self {
-        let ahead: u64 = progress.ahead.iter().map(|(start, end)| end - start).sum();
-        let lag = end.saturating_sub(progress.position).saturating_sub(ahead);
+        let lag = progress.lag(end);
         Self { name, position: progress.position, end, lag, parked: progress.parked, dead }
     }
 }
