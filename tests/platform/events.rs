@@ -1,6 +1,6 @@
 //! Events: what is published is kept, functions run on it, and what they do happens once, in order, whatever fails.
 
-use crate::harness::{Answer, Platform, guest, repository, shown, write_function};
+use crate::harness::{Answer, Platform, Random, guest, repository, shown, write_function};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
@@ -629,15 +629,9 @@ async fn killed_two_hundred_times() {
     let keys = 5;
     let mut acknowledged = vec![0_u32; keys];
     let mut next = vec![0_u32; keys];
-    let mut seed = 0x9e37_79b9_u64;
-    let mut random = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+    let mut random = Random::default();
     for _ in 0..KILLS {
-        let deadline = Instant::now() + Duration::from_millis(random() % 60);
+        let deadline = Instant::now() + Duration::from_millis(random.below(60));
         // Few enough that the lists stay short: the guest reads and writes the whole of one for each event.
         for _ in 0..2 {
             // What was not acknowledged is published again: it may be there all the same, and counts once.

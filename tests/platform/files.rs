@@ -1,6 +1,6 @@
 //! Files: what is dropped into a folder is handed over once, and put away when the function is done with it.
 
-use crate::harness::{Platform, guest, shown, write_function};
+use crate::harness::{Platform, Random, guest, shown, write_function};
 use http::Method;
 use serde_json::{Value, json};
 use std::{
@@ -13,21 +13,6 @@ use std::{
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Everything a topic holds, oldest first.
-async fn events(platform: &Platform, topic: &str) -> Vec<Value> {
-    let (mut events, mut from) = (Vec::new(), 0);
-    loop {
-        let path = format!("/api/topics/{topic}/events?from={from}&limit=10000");
-        let page = platform.admin(Method::GET, &path, Value::Null).await.json();
-        let Some(piece) = page["events"].as_array() else { return events };
-        events.extend(piece.iter().map(|stored| stored["event"].clone()));
-        from = page["next"].as_u64().unwrap();
-        if from >= page["end"].as_u64().unwrap() {
-            return events;
-        }
-    }
-}
 
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let start = Instant::now();
@@ -75,7 +60,7 @@ async fn dropped_files_run_the_function_and_are_put_away() {
     until("put away", async || names(&inbox.join("done")).len() == 2 && names(&inbox.join("failed")).len() == 1).await;
     assert_eq!(names(&inbox), ["done".to_owned(), "failed".to_owned()].into());
     assert_eq!(names(&inbox.join("failed")), ["tea.csv".to_owned()].into());
-    let mut read: Vec<_> = events(&platform, "read").await.into_iter().map(|event| event["data"].clone()).collect();
+    let mut read: Vec<_> = platform.events("read").await.into_iter().map(|event| event["data"].clone()).collect();
     read.sort_by_key(|data| data["entries"].as_u64());
     assert_eq!((&read[0]["file"], &read[0]["cents"]), (&json!("before.csv"), &json!(3)));
     assert_eq!((&read[1]["entries"], &read[1]["cents"]), (&json!(200_000), &json!(19_999_900_000_i64)));
@@ -105,8 +90,8 @@ async fn commands_get_files_on_stdin_and_records_are_events() {
     let trigger = json!({ "path": texts.path(), "then": "delete", "settle": "50ms" });
     platform.deploy("count", &guest("word-count"), on_files(trigger, json!({ "publish": "counted" })));
     fs::write(texts.path().join("a.txt"), "one two three").unwrap();
-    until("deleted", async || names(texts.path()).is_empty() && events(&platform, "counted").await.len() == 1).await;
-    assert!(events(&platform, "counted").await[0]["data"].to_string().contains('3'));
+    until("deleted", async || names(texts.path()).is_empty() && platform.events("counted").await.len() == 1).await;
+    assert!(platform.events("counted").await[0]["data"].to_string().contains('3'));
 
     let trigger = json!({ "path": rows.path(), "then": "move", "settle": "50ms", "lines": "ndjson" });
     platform.deploy(
@@ -189,13 +174,7 @@ async fn killed_a_hundred_times() {
     platform.deploy("obey", &guest("obey"), on_files(trigger, more.clone()));
     let trigger = json!({ "path": rows, "then": "delete", "settle": "20ms", "lines": "ndjson" });
     platform.deploy("read", &guest("obey"), on_files(trigger, more));
-    let mut seed = 0x9e37_79b9_u64;
-    let mut random = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+    let mut random = Random::default();
     let count = json!([{ "count": { "key": "sum", "by": 1 } }]).to_string();
     let (mut files, mut records) = (BTreeSet::new(), 0);
     for round in 0..KILLS {
@@ -209,7 +188,7 @@ async fn killed_a_hundred_times() {
             fs::write(rows.join(format!("{round}.ndjson")), format!("{count}\n").repeat(600)).unwrap();
             records += 600;
         }
-        let deadline = Instant::now() + Duration::from_millis(random() % 150);
+        let deadline = Instant::now() + Duration::from_millis(random.below(150));
         tokio::time::sleep_until(deadline.into()).await;
         platform.signal("KILL");
         platform.wait();
@@ -219,10 +198,10 @@ async fn killed_a_hundred_times() {
     until("all deleted", async || names(&rows).is_empty()).await;
     assert_eq!(names(&inbox.join("done")), files);
     assert_eq!(names(&inbox), ["done".to_owned()].into());
-    let taken = events(&platform, "obey.files").await;
+    let taken = platform.events("obey.files").await;
     let subjects: BTreeSet<_> = taken.iter().map(|event| event["subject"].as_str().unwrap().to_owned()).collect();
     assert_eq!((taken.len(), subjects), (files.len(), files.clone()), "each once");
-    let taken = events(&platform, "read.files").await;
+    let taken = platform.events("read.files").await;
     assert_eq!(taken.len(), records, "each once");
     let state = async |function: &str| {
         platform.admin(Method::GET, &format!("/api/state/function:{function}/sum"), Value::Null).await.json()

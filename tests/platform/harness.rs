@@ -76,6 +76,14 @@ impl Platform {
         Self::start_command(data, Command::new(dunlin()).args(arguments_of_up(data)).args(arguments))
     }
 
+    /// Starts a platform that knows a secret under each of these names.
+    pub(crate) fn start_knowing(data: &Path, secrets: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(dunlin());
+        command.args(arguments_of_up(data));
+        command.envs(secrets.iter().map(|(name, value)| (format!("DUNLIN_SECRET_{name}"), value)));
+        Self::start_command(data, &mut command)
+    }
+
     pub(crate) fn start_command(data: &Path, command: &mut Command) -> Self {
         // A user's settings must not change what is tested.
         clean(command);
@@ -243,6 +251,25 @@ impl Drop for Platform {
         if std::thread::panicking() {
             eprintln!("the platform's end before the test's: {ended:?}, its log:\n{}", self.log.lock().unwrap());
         }
+    }
+}
+
+/// Numbers that follow no pattern, and are the same in every run: an xorshift, from a seed that is not 0.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(0x9e37_79b9)
+    }
+}
+
+impl Random {
+    /// A number below this one.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
     }
 }
 

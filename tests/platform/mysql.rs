@@ -4,13 +4,12 @@
 #[allow(dead_code, reason = "the tests of `triggers` use another part of it")]
 mod server;
 
-use crate::harness::{Platform, guest, shown, write_function};
+use crate::harness::{Platform, Random, guest, shown, write_function};
 use http::Method;
 use serde_json::{Value, json};
 use server::{MariaDb, PASSWORD};
 use std::{
     collections::{BTreeMap, HashSet},
-    fs,
     path::Path,
     sync::{
         Arc,
@@ -25,10 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A platform that knows the database's password as the secret `DB`.
 fn start(data: &Path) -> Platform {
-    let secrets = data.parent().unwrap().join("secrets");
-    fs::create_dir_all(&secrets).unwrap();
-    fs::write(secrets.join("DB"), PASSWORD).unwrap();
-    Platform::start_in(data, &["--secrets", secrets.to_str().unwrap()])
+    Platform::start_knowing(data, &[("DB", PASSWORD)])
 }
 
 fn trigger(server: &MariaDb, more: Value) -> Value {
@@ -185,12 +181,9 @@ async fn killed_a_hundred_times() {
         .push(json!({ "topic": { "name": "changes.database", "filter": "event.type == 'none'" } }));
     platform.deploy("changes", &guest("customer_totals"), manifest);
     let load = Load::start(&server, Duration::from_millis(20));
-    let mut seed = 0x9e37_79b9_u64;
+    let mut random = Random::default();
     for _ in 0..KILLS {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        tokio::time::sleep(Duration::from_millis(100 + seed % 300)).await;
+        tokio::time::sleep(Duration::from_millis(100 + random.below(300))).await;
         platform.signal("KILL");
         platform.wait();
         platform = start(&data);

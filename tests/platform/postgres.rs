@@ -4,7 +4,7 @@
 #[path = "../servers/postgres.rs"]
 mod server;
 
-use crate::harness::{Platform, guest, shown, write_function};
+use crate::harness::{Platform, Random, guest, shown, write_function};
 use http::Method;
 use serde_json::{Value, json};
 use server::{PASSWORD, Server};
@@ -22,10 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A platform that knows the database's password as the secret `DB`.
 fn start(data: &Path) -> Platform {
-    let secrets = data.parent().unwrap().join("secrets");
-    fs::create_dir_all(&secrets).unwrap();
-    fs::write(secrets.join("DB"), PASSWORD).unwrap();
-    Platform::start_in(data, &["--secrets", secrets.to_str().unwrap()])
+    Platform::start_knowing(data, &[("DB", PASSWORD)])
 }
 
 fn trigger(server: &Server, more: Value) -> Value {
@@ -237,13 +234,6 @@ fn compare(events: &[Value], server: &Server) {
     }
 }
 
-fn random(seed: &mut u64) -> u64 {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    *seed
-}
-
 #[tokio::test]
 async fn killed_a_hundred_times_while_the_database_changes() {
     const KILLS: u32 = 100;
@@ -255,9 +245,9 @@ async fn killed_a_hundred_times_while_the_database_changes() {
     let tables = json!({ "tables": ["public.log", "public.counters"] });
     platform.deploy("changes", &guest("price_watch"), trigger(&server, tables));
     let loading = load(&server, &script(folder.path()), "100");
-    let mut seed = 0x9e37_79b9;
+    let mut random = Random::default();
     for _ in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(random(&mut seed) % 200)).await;
+        tokio::time::sleep(Duration::from_millis(random.below(200))).await;
         platform.signal("KILL");
         platform.wait();
         platform = start(&data);
@@ -281,9 +271,9 @@ async fn tables_and_events_agree_after_restarts_of_both_sides_under_load() {
     platform.deploy("changes", &guest("price_watch"), trigger(&server, tables));
     let script = script(folder.path());
     let mut loading = load(&server, &script, "200");
-    let (begun, mut seed, mut round) = (Instant::now(), 0x51_7cc1_b727, 0_u32);
+    let (begun, mut random, mut round) = (Instant::now(), Random(0x51_7cc1_b727), 0_u32);
     while begun.elapsed() < Duration::from_secs(seconds) {
-        tokio::time::sleep(Duration::from_millis(1_000 + random(&mut seed) % 2_000)).await;
+        tokio::time::sleep(Duration::from_millis(1_000 + random.below(2_000))).await;
         round += 1;
         match round % 4 {
             0 => {

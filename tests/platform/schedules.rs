@@ -1,7 +1,7 @@
 //! Schedules on the real platform: over crashes, downtime and changes of clocks. Where a test needs another time of the year,
 //! libfaketime starts the platform's wall clock where the test wants it.
 
-use crate::harness::{Platform, arguments_of_up, command, dunlin, guest, repository, shown, write_function};
+use crate::harness::{Platform, Random, arguments_of_up, command, dunlin, guest, repository, shown, write_function};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -50,12 +50,9 @@ async fn killed_a_hundred_times() {
         .map(|every| json!({ "schedule": { "name": format!("every-{every}"), "every": every, "missed": "all" } }));
     let manifest = json!({ "triggers": schedules, "publish": "told", "allow": { "state": true } });
     platform.deploy("digest", &guest("digest"), manifest);
-    let mut seed = 0x9e37_79b9_u64;
+    let mut random = Random::default();
     for _ in 0..KILLS {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        tokio::time::sleep(Duration::from_millis(seed % 150)).await;
+        tokio::time::sleep(Duration::from_millis(random.below(150))).await;
         platform.signal("KILL");
         platform.wait();
         platform = Platform::start_in(&data, &[]);

@@ -1,6 +1,6 @@
 //! The main job: a function of every shape is deployed, and answers.
 
-use crate::harness::{Platform, arguments_of_up, below, dunlin, guest, limited, module, repository, shown};
+use crate::harness::{Platform, below, guest, limited, module, repository, shown};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -22,9 +22,7 @@ fn examples() -> Vec<PathBuf> {
 async fn the_examples_deploy_and_answer() {
     let folder = tempfile::TempDir::new().unwrap();
     let data = folder.path().join("data");
-    let mut command = std::process::Command::new(dunlin());
-    command.args(arguments_of_up(&data)).env("DUNLIN_SECRET_GITHUB_WEBHOOK", "a secret");
-    let platform = Platform::start_command(&data, &mut command);
+    let platform = Platform::start_knowing(&data, &[("GITHUB_WEBHOOK", "a secret")]);
     let mut deploy = platform.command(&["deploy"]);
     deploy.args(examples());
     // Functions can call each other only where the manifest says the platform is.

@@ -1,7 +1,7 @@
 //! Webhooks: a call that is the service's own is kept once and runs the function, any other is refused, whatever happens to
 //! the platform meanwhile.
 
-use crate::harness::{Answer, Platform, arguments_of_up, dunlin, guest, repository, shown, write_function};
+use crate::harness::{Answer, Platform, Random, guest, repository, shown, write_function};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
@@ -10,8 +10,6 @@ use serde_json::{Value, json};
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    path::Path,
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -24,18 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SECRET: &str = "It's a Secret to Everybody";
 
 /// A platform that knows a secret under each of these names.
-fn start_in(data: &Path, secrets: &[(&str, &str)]) -> Platform {
-    let mut command = Command::new(dunlin());
-    command.args(arguments_of_up(data));
-    for (name, value) in secrets {
-        command.env(format!("DUNLIN_SECRET_{name}"), value);
-    }
-    Platform::start_command(data, &mut command)
-}
-
 fn start(secrets: &[(&str, &str)]) -> Platform {
     let folder = TempDir::new().unwrap();
-    let mut platform = start_in(&folder.path().join("data"), secrets);
+    let mut platform = Platform::start_knowing(&folder.path().join("data"), secrets);
     platform.folder = Some(folder);
     platform
 }
@@ -366,18 +355,12 @@ async fn killed_a_hundred_times_under_load() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
     let secrets = [("KEY", SECRET)];
-    let mut platform = Arc::new(start_in(&data, &secrets));
+    let mut platform = Arc::new(Platform::start_knowing(&data, &secrets));
     let webhook = json!({ "path": "/hook", "provider": "github", "secrets": ["KEY"] });
     platform.deploy("relay", &guest("relay"), json!({ "triggers": [{ "webhook": webhook }], "publish": "relayed" }));
     let acknowledged = Arc::<Mutex<HashSet<String>>>::default();
     let sent = Arc::new(AtomicU64::new(0));
-    let mut seed = 0x9e37_79b9_u64;
-    let mut random = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+    let mut random = Random::default();
     // What each caller has yet to hear of. It is sent again until it is acknowledged, as services do.
     let mut open = vec![None; CALLERS as usize];
     for kill in 0..KILLS {
@@ -386,7 +369,7 @@ async fn killed_a_hundred_times_under_load() {
         let first = github(platform.url("/hook"), SECRET, &delivery, "push", &json!({ "number": 1_000_000 + kill }));
         assert_eq!(platform.send(first).await.status, StatusCode::ACCEPTED);
         acknowledged.lock().unwrap().insert(delivery);
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(random() % 60);
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(random.below(60));
         let callers: Vec<_> = open
             .iter()
             .copied()
@@ -422,7 +405,7 @@ async fn killed_a_hundred_times_under_load() {
         }
         let Ok(mut killed) = Arc::try_unwrap(platform) else { panic!("all callers have ended") };
         killed.wait();
-        platform = Arc::new(start_in(&data, &secrets));
+        platform = Arc::new(Platform::start_knowing(&data, &secrets));
     }
     platform.caught_up("relay", "relay.webhook").await;
     let events = platform.events("relay.webhook").await;
@@ -448,7 +431,7 @@ async fn a_thousand_webhooks_cost_nothing_until_they_are_called() {
     const COUNT: usize = 1000;
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
-    let platform = start_in(&data, &[("KEY", SECRET)]);
+    let platform = Platform::start_knowing(&data, &[("KEY", SECRET)]);
     platform.deploy("relay", &guest("relay"), json!({ "publish": "relayed" }));
     let before = platform.resident();
     let relay = platform.admin(Method::GET, "/api/functions/relay", Value::Null).await.json();
@@ -467,7 +450,7 @@ async fn a_thousand_webhooks_cost_nothing_until_they_are_called() {
     drop(platform);
 
     let begun = Instant::now();
-    let platform = start_in(&data, &[("KEY", SECRET)]);
+    let platform = Platform::start_knowing(&data, &[("KEY", SECRET)]);
     let started = begun.elapsed();
     let call = async |n: usize| {
         let answer =

@@ -284,7 +284,7 @@ fn whole(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::TestIntake;
+    use crate::testing::{TestIntake, data};
     use tempfile::TempDir;
 
     const HOUR: i64 = 3_600_000;
@@ -321,10 +321,6 @@ mod tests {
 
     async fn remember(schedule: &Schedule, intake: &TestIntake, settled: i64) {
         intake.take(Vec::new(), vec![schedule.remember(settled).unwrap()]).await.unwrap();
-    }
-
-    fn data(event: &Event) -> Value {
-        serde_json::from_slice(event.data().unwrap().bytes()).unwrap()
     }
 
     #[tokio::test]

@@ -4,15 +4,85 @@ use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Event, FunctionName,
     consumers::{Commit, ConsumerName, Consumers, Fate, Settlement, Start, Taken},
-    source::{Intake, Report, SourceError},
+    secrets::{SecretError, SecretName, SecretValue, Secrets},
+    source::{Intake, Report, Source, SourceError},
     state::{Bucket, Key, StateStore as _},
     topics::{Appended, EventLog as _, Offset, TopicName},
 };
 use dunlin_store::Store;
+use serde_json::{Map, Value};
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
+use tempfile::TempDir;
+
+/// The password of a database as the secret `DB`, and a wrong one as `WRONG`.
+pub(crate) struct Known(pub(crate) &'static str);
+
+impl Secrets for Known {
+    fn get(&self, name: &SecretName) -> Result<SecretValue, SecretError> {
+        match name.as_str() {
+            "DB" => Ok(SecretValue::new(self.0.into())),
+            "WRONG" => Ok(SecretValue::new("wrong".into())),
+            _ => Err(SecretError::Unknown { name: name.clone(), help: "set it".into() }),
+        }
+    }
+}
+
+/// Runs a source for as long as something takes. The source must not fail before that.
+pub(crate) async fn while_running<T>(source: &dyn Source, intake: &TestIntake, until: impl Future<Output = T>) -> T {
+    tokio::select! {
+        ended = source.run(intake) => panic!("it ended: {ended:?}"),
+        reached = until => reached,
+    }
+}
+
+/// How a source fails that does.
+pub(crate) async fn failure(source: &dyn Source, intake: &TestIntake) -> SourceError {
+    let run = tokio::time::timeout(Duration::from_secs(60), source.run(intake)).await;
+    run.unwrap_or_else(|_| panic!("it goes on: {:?}", intake.reports())).unwrap_err()
+}
+
+/// A new intake, in a folder that goes with it.
+pub(crate) async fn folder() -> (TempDir, TestIntake) {
+    let folder = TempDir::new().unwrap();
+    let intake = TestIntake::open(folder.path()).await;
+    (folder, intake)
+}
+
+/// The data of an event, which is JSON.
+pub(crate) fn data(event: &Event) -> Value {
+    serde_json::from_slice(event.data().unwrap().bytes()).unwrap()
+}
+
+/// The data of all events that were taken, in order.
+pub(crate) async fn all(intake: &TestIntake) -> Vec<Value> {
+    intake.events().await.iter().map(data).collect()
+}
+
+/// The rows of a table as its changes have them, by key.
+pub(crate) fn rebuilt(changes: &[Value], table: &str) -> BTreeMap<String, Value> {
+    let mut rows = BTreeMap::new();
+    for change in changes.iter().filter(|change| change["table"] == table) {
+        let key = change["key"].to_string();
+        match change["op"].as_str().unwrap() {
+            "truncate" => rows.clear(),
+            "delete" => drop(rows.remove(&key)),
+            _ => {
+                if let (Some(key), Some(before)) = (change["key"].as_object(), change["before"].as_object()) {
+                    // Its key may have been another.
+                    let was: Map<_, _> = key.keys().map(|name| (name.clone(), before[name].clone())).collect();
+                    rows.remove(&Value::Object(was).to_string());
+                }
+                rows.insert(key, change["after"].clone());
+            }
+        }
+    }
+    rows
+}
 
 /// The intake of the function `f`, whose trigger's events are in the topic `t`.
 pub(crate) struct TestIntake {
@@ -141,7 +211,7 @@ impl Intake for TestIntake {
         Box::pin(async move {
             let progress = self.store.progress(&self.consumer).await?;
             let end = self.store.topic(&self.consumer.topic).await.unwrap().end;
-            Ok(end - progress.position + progress.parked)
+            Ok(progress.lag(end) + progress.parked)
         })
     }
 

@@ -5,29 +5,11 @@
 mod server;
 
 use super::Mysql;
-use crate::testing::TestIntake;
-use dunlin_events::{
-    Event,
-    manifest::DatabaseTrigger,
-    secrets::{SecretError, SecretName, SecretValue, Secrets},
-    source::{Report, Source as _, SourceError},
-};
+use crate::testing::{Known, TestIntake, all, data, failure, folder, rebuilt, while_running};
+use dunlin_events::{manifest::DatabaseTrigger, source::Report};
 use serde_json::{Value, json};
 use server::{MariaDb, PASSWORD, SETTINGS};
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
-use tempfile::TempDir;
-
-struct Known;
-
-impl Secrets for Known {
-    fn get(&self, name: &SecretName) -> Result<SecretValue, SecretError> {
-        match name.as_str() {
-            "DB" => Ok(SecretValue::new(PASSWORD.into())),
-            "WRONG" => Ok(SecretValue::new("wrong".into())),
-            _ => Err(SecretError::Unknown { name: name.clone(), help: "set it".into() }),
-        }
-    }
-}
+use std::{sync::Arc, time::Duration};
 
 fn source(server: &MariaDb, mut trigger: Value) -> Mysql {
     for (key, value) in [("url", server.url()), ("password", "DB".to_owned())] {
@@ -36,35 +18,7 @@ fn source(server: &MariaDb, mut trigger: Value) -> Mysql {
         }
     }
     let trigger: DatabaseTrigger = serde_json::from_value(trigger).unwrap();
-    Mysql::new(&"f".parse().unwrap(), trigger, Arc::new(Known))
-}
-
-/// Runs a source for as long as something takes. The source must not fail before that.
-async fn while_running<T>(source: &Mysql, intake: &TestIntake, until: impl Future<Output = T>) -> T {
-    tokio::select! {
-        ended = source.run(intake) => panic!("it ended: {ended:?}"),
-        reached = until => reached,
-    }
-}
-
-/// How a source fails that does.
-async fn failure(source: &Mysql, intake: &TestIntake) -> SourceError {
-    let run = tokio::time::timeout(Duration::from_secs(60), source.run(intake)).await;
-    run.unwrap_or_else(|_| panic!("it goes on: {:?}", intake.reports())).unwrap_err()
-}
-
-fn data(event: &Event) -> Value {
-    serde_json::from_slice(event.data().unwrap().bytes()).unwrap()
-}
-
-async fn all(intake: &TestIntake) -> Vec<Value> {
-    intake.events().await.iter().map(data).collect()
-}
-
-async fn folder() -> (TempDir, TestIntake) {
-    let folder = TempDir::new().unwrap();
-    let intake = TestIntake::open(folder.path()).await;
-    (folder, intake)
+    Mysql::new(&"f".parse().unwrap(), trigger, Arc::new(Known(PASSWORD)))
 }
 
 /// Waits until the source has come to the end of the log.
@@ -75,29 +29,6 @@ async fn caught_up(intake: &TestIntake) {
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", intake.reports());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// The rows of a table as its events have them, by key.
-fn rebuilt(events: &[Value], table: &str) -> BTreeMap<String, Value> {
-    let mut rows = BTreeMap::new();
-    for event in events.iter().filter(|event| event["table"] == table) {
-        let key = event["key"].to_string();
-        match event["op"].as_str().unwrap() {
-            "truncate" => rows.clear(),
-            "delete" => drop(rows.remove(&key)),
-            _ => {
-                if let Some(before) = event["before"].as_object() {
-                    // Its key may have been another.
-                    let names = event["key"].as_object().unwrap().keys();
-                    rows.remove(
-                        &Value::Object(names.map(|name| (name.clone(), before[name].clone())).collect()).to_string(),
-                    );
-                }
-                rows.insert(key, event["after"].clone());
-            }
-        }
-    }
-    rows
 }
 
 /// Every type there is, at its edges.

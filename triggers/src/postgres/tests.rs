@@ -5,29 +5,15 @@
 mod server;
 
 use super::Postgres;
-use crate::testing::TestIntake;
+use crate::testing::{Known, TestIntake, all, data, failure, folder, rebuilt, while_running};
 use dunlin_events::{
-    Event,
     manifest::DatabaseTrigger,
-    secrets::{SecretError, SecretName, SecretValue, Secrets},
-    source::{Intake, Report, Source as _, SourceError},
+    source::{Intake, Report, Source as _},
 };
 use serde_json::{Value, json};
 use server::{PASSWORD, Server};
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tempfile::TempDir;
-
-struct Known;
-
-impl Secrets for Known {
-    fn get(&self, name: &SecretName) -> Result<SecretValue, SecretError> {
-        match name.as_str() {
-            "DB" => Ok(SecretValue::new(PASSWORD.into())),
-            "WRONG" => Ok(SecretValue::new("wrong".into())),
-            _ => Err(SecretError::Unknown { name: name.clone(), help: "set it".into() }),
-        }
-    }
-}
 
 /// The source of a trigger of `shop`, as the server's owner.
 fn source(server: &Server, mut trigger: Value) -> Postgres {
@@ -41,35 +27,7 @@ fn source(server: &Server, mut trigger: Value) -> Postgres {
         trigger["heartbeat"] = json!("200ms");
     }
     let trigger: DatabaseTrigger = serde_json::from_value(trigger).unwrap();
-    Postgres::new(&"f".parse().unwrap(), trigger, Arc::new(Known))
-}
-
-/// Runs a source for as long as something takes. The source must not fail before that.
-async fn while_running<T>(source: &Postgres, intake: &TestIntake, until: impl Future<Output = T>) -> T {
-    tokio::select! {
-        ended = source.run(intake) => panic!("it ended: {ended:?}"),
-        reached = until => reached,
-    }
-}
-
-/// How a source fails that does.
-async fn failure(source: &Postgres, intake: &TestIntake) -> SourceError {
-    let run = tokio::time::timeout(Duration::from_secs(60), source.run(intake));
-    run.await.unwrap().unwrap_err()
-}
-
-fn data(event: &Event) -> Value {
-    serde_json::from_slice(event.data().unwrap().bytes()).unwrap()
-}
-
-async fn all(intake: &TestIntake) -> Vec<Value> {
-    intake.events().await.iter().map(data).collect()
-}
-
-async fn folder() -> (TempDir, TestIntake) {
-    let folder = TempDir::new().unwrap();
-    let intake = TestIntake::open(folder.path()).await;
-    (folder, intake)
+    Postgres::new(&"f".parse().unwrap(), trigger, Arc::new(Known(PASSWORD)))
 }
 
 /// Waits until something is so.
@@ -79,20 +37,6 @@ async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// The rows of a table as its events have them, by key.
-fn rebuilt(events: &[Value], table: &str) -> BTreeMap<String, Value> {
-    let mut rows = BTreeMap::new();
-    for event in events.iter().filter(|event| event["table"] == table) {
-        let key = event["key"].to_string();
-        match event["op"].as_str().unwrap() {
-            "truncate" => rows.clear(),
-            "delete" => drop(rows.remove(&key)),
-            _ => drop(rows.insert(key, event["after"].clone())),
-        }
-    }
-    rows
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
