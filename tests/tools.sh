@@ -26,8 +26,6 @@ look() {
   need postgresql-15 'test -x /usr/lib/postgresql/15/bin/postgres || postgres --version'
   need mariadb-server 'PATH=$PATH:/usr/sbin; mariadbd --version && command -v mariadb-install-db && mariadb --version'
   need python3-venv "python3 -c 'import ensurepip, venv'"
-  need postgresql-15 'test -x /usr/lib/postgresql/15/bin/postgres || postgres --version'
-  need mariadb-server 'PATH=$PATH:/usr/sbin; mariadbd --version && command -v mariadb-install-db && mariadb --version'
   need faketime     'faketime --version'
   need libfaketime  'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 }

@@ -17,12 +17,14 @@ mod functions;
 mod invoke;
 mod logs;
 mod manifest;
+mod new;
 mod output;
 mod publish;
 mod report;
 mod schema;
 mod secrets;
 mod state;
+mod test;
 mod topics;
 mod triggers;
 mod up;
@@ -48,6 +50,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     max_term_width = 100,
     after_help = "\
 To begin:
+  dunlin new                make a function from a template
   dunlin up                 run the platform, in a terminal of its own
   dunlin deploy DIR         deploy every function.yaml in and below a folder
   dunlin invoke NAME        call a function
@@ -66,6 +69,7 @@ struct Cli {
 enum Command {
     Up(Box<up::UpArgs>),
     Dev(dev::DevArgs),
+    Test(test::TestArgs),
     #[command(flatten)]
     Client(ClientCommand),
     /// Print the JSON Schema of function.yaml, for editors.
@@ -80,6 +84,7 @@ enum Command {
 /// What runs in a moment and ends.
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
+    New(new::NewArgs),
     Build(build::BuildArgs),
     Deploy(deploy::DeployArgs),
     List(functions::ListArgs),
@@ -114,6 +119,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
             runtime.context("no threads can be had")?.block_on(dev::run(args))
         }
+        Command::Test(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.context("no threads can be had")?.block_on(interruptible(test::run(args)))
+        }
         Command::Client(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.context("no event loop can be had")?;
@@ -127,6 +136,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn run_client(command: ClientCommand) -> anyhow::Result<ExitCode> {
     match command {
+        ClientCommand::New(args) => new::run(args).await.map(done),
         ClientCommand::Build(args) => build::run(args).await.map(done),
         ClientCommand::Deploy(args) => deploy::run(args).await.map(done),
         ClientCommand::List(args) => functions::list(args).await.map(done),

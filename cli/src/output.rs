@@ -54,6 +54,48 @@ pub(crate) async fn confirm(question: &str, undone: &str) -> anyhow::Result<()> 
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::refused(undone).into()) }
 }
 
+/// Asks until the answer can be read. Where nobody can answer, it has to be on the command line.
+pub(crate) async fn ask<T>(
+    question: &str,
+    undone: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> anyhow::Result<T> {
+    if !io::stdin().is_terminal() {
+        let what = format!("{undone}: nobody is there to ask for the {}", question.to_lowercase());
+        return Err(Failure::refused(what).help("say it on the command line: `--help` tells how").into());
+    }
+    let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
+    loop {
+        let mut stderr = io::stderr();
+        write!(stderr, "{question}: ")?;
+        stderr.flush()?;
+        let Some(line) = lines.next_line().await? else { return Err(Failure::refused(undone).into()) };
+        match read(line.trim()) {
+            Ok(answer) => return Ok(answer),
+            Err(reason) => tell(reason),
+        }
+    }
+}
+
+/// Asks for one of the values an option has, by its name or its number.
+pub(crate) async fn choose<T: clap::ValueEnum + Clone>(question: &str, undone: &str) -> anyhow::Result<T> {
+    let values = T::value_variants();
+    let names: Vec<_> = values.iter().filter_map(clap::ValueEnum::to_possible_value).collect();
+    if io::stdin().is_terminal() {
+        for (number, name) in names.iter().enumerate() {
+            let help = name.get_help().map(|help| format!("  {DIM}{help}{PLAIN}")).unwrap_or_default();
+            tell(format_args!("  {} {:<10}{help}", number + 1, name.get_name()));
+        }
+    }
+    ask(question, undone, |text| match text.parse::<usize>() {
+        Ok(number) => {
+            number.checked_sub(1).and_then(|at| values.get(at)).cloned().ok_or_else(|| "there is no such number".into())
+        }
+        Err(_) => T::from_str(text, true).map_err(|_| "that is none of them".into()),
+    })
+    .await
+}
+
 /// A table of rows below a header.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();

@@ -5,11 +5,13 @@
 //! from a single value is judged while it is read, so that the error carries that value's place; what needs two values is
 //! in [`Manifest::problems`]. Reading `${VAR}` and files is the business of `cli`: a manifest is complete in itself.
 
+mod build;
 mod database;
 mod files;
 mod schedule;
 mod webhook;
 
+pub use build::{Build, Source};
 pub use database::{
     DatabaseKind, DatabaseTable, DatabaseTrigger, DatabaseUrl, Deliver, Lost, Operation, Outbox, SlotName, Snapshot,
     SslMode, TableName,
@@ -44,9 +46,10 @@ pub struct Manifest {
     pub name: FunctionName,
     /// The compiled function: the path of a `.wasm` file, relative to this file.
     pub component: String,
-    /// The command that builds the component; `dunlin dev` and `dunlin build` run it in this file's folder.
+    /// What makes the component, for `dunlin build` and `dunlin dev`: a command, run in this file's folder, or a language with
+    /// its source, such as `{ python: app.py }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub build: Option<String>,
+    pub build: Option<Build>,
     /// What makes the function run. Without any it runs only when called by `dunlin invoke`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,

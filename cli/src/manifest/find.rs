@@ -11,7 +11,7 @@ use std::{
 pub(crate) const FILE_NAME: &str = "function.yaml";
 
 /// A file stands for itself, whatever its name; a folder for every `function.yaml` in and below it, sorted. Hidden folders,
-/// `target`, `node_modules` and symbolic links to folders are not looked into.
+/// `target`, `node_modules`, `__pycache__` and symbolic links to folders are not looked into.
 pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let metadata = std::fs::metadata(path).with_context(|| format!("`{}` can't be read", path.display()))?;
     if metadata.is_file() {
@@ -47,7 +47,7 @@ pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Whether a folder of this name holds nothing that people write.
 pub(crate) fn is_skipped(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || name == "target" || name == "node_modules"
+    name.as_encoded_bytes().starts_with(b".") || name == "target" || name == "node_modules" || name == "__pycache__"
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use dunlin_events::manifest::Build;
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -188,7 +189,7 @@ fn variables_come_from_the_environment() {
     );
     let manifest = file.map_err(shown).unwrap().manifest;
     assert_eq!(manifest.component, "x/eu.wasm");
-    assert_eq!(manifest.build.as_deref(), Some("make ${TARGET}"), "`build` is left to the shell");
+    assert_eq!(manifest.build, Some(Build::Command("make ${TARGET}".into())), "`build` is left to the shell");
     assert_eq!((manifest.limits.concurrency.get(), manifest.limits.log.bytes()), (7, 2048));
     assert_eq!(
         complaints(
