@@ -1,7 +1,7 @@
 //! `dunlin new`: a function to begin with, out of the templates in `cli/templates`: it builds and its test passes as it is.
 
 use crate::{
-    build::bring,
+    build::{bring, own, sdk_path},
     output::{BOLD, PLAIN, ask, choose, print, tell},
     report::Failure,
 };
@@ -139,6 +139,7 @@ impl Kind {
     }
 }
 
+/// Placeholders: `{{name}}`, `{{triggers}}` for the manifest's lines, and `{{sdk}}` for the way to the SDK's folder.
 #[derive(RustEmbed)]
 #[folder = "templates"]
 struct Templates;
@@ -159,7 +160,8 @@ pub(crate) async fn run(args: NewArgs) -> anyhow::Result<()> {
     };
     let folder = if args.path == Path::new(".") { PathBuf::from(name.as_str()) } else { args.path.join(name.as_str()) };
     make(&folder, &name, lang, kind)?;
-    bring(&folder.join(".dunlin"), lang.name())?;
+    let whole = folder.canonicalize().with_context(|| format!("`{}` can't be read", folder.display()))?;
+    bring(&own(&whole)?, lang.name())?;
     tell(format_args!("made {BOLD}{}{PLAIN}. To go on:", folder.display()));
     let mut next = vec![format!("cd {}", folder.display()), "dunlin build".to_owned()];
     next.extend(lang.tests().map(str::to_owned));
@@ -178,7 +180,8 @@ fn make(folder: &Path, name: &FunctionName, lang: Language, kind: Kind) -> anyho
         }
         other => other.with_context(failed)?,
     }
-    for (path, content) in files(name, lang, kind) {
+    let sdk = sdk_path(&folder.canonicalize().with_context(failed)?, lang.name());
+    for (path, content) in files(name, lang, kind, &sdk) {
         let path = folder.join(path);
         fs::create_dir_all(path.parent().unwrap_or(folder)).with_context(failed)?;
         fs::write(path, content).with_context(failed)?;
@@ -191,17 +194,52 @@ fn make(folder: &Path, name: &FunctionName, lang: Language, kind: Kind) -> anyho
     Ok(())
 }
 
-/// The files of a template, with the name and the trigger in their places.
-fn files(name: &FunctionName, lang: Language, kind: Kind) -> Vec<(PathBuf, String)> {
+/// The files of a template, with the name, the trigger and the way to the SDK in their places.
+fn files(name: &FunctionName, lang: Language, kind: Kind, sdk: &str) -> Vec<(PathBuf, String)> {
     let prefix = format!("{}/{}/", lang.name(), kind.template());
     let mut files = Vec::new();
     for path in Templates::iter().filter(|path| path.starts_with(&prefix)) {
         let file = Templates::get(&path).expect("it was listed");
         let text = String::from_utf8(file.data.into_owned()).expect("templates are text");
-        let text = text.replace("{{triggers}}\n", kind.trigger()).replace("{{name}}", name.as_str());
+        let text =
+            text.replace("{{triggers}}\n", kind.trigger()).replace("{{name}}", name.as_str()).replace("{{sdk}}", sdk);
         // A file of this name in the repository would hide files of it.
         let path = path[prefix.len()..].replace("gitignore", ".gitignore");
         files.push((path.into(), text));
     }
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_whole() {
+        let name = "greeter".parse().unwrap();
+        for lang in Language::value_variants() {
+            for kind in Kind::value_variants() {
+                let files = files(&name, *lang, *kind, "./.dunlin/sdk/x");
+                let has = |wanted: &str| files.iter().any(|(path, _)| path == Path::new(wanted));
+                assert!(has("function.yaml") && has("README.md") && has(".gitignore"), "{lang:?} {kind:?}");
+                let manifest = &files.iter().find(|(path, _)| path == Path::new("function.yaml")).unwrap().1;
+                assert!(manifest.contains("name: greeter"), "{manifest}");
+                for (path, text) in &files {
+                    assert!(!text.contains("{{"), "{lang:?} {kind:?} {}: {text}", path.display());
+                }
+                assert!(files.iter().any(|(path, _)| path.starts_with("tests")), "{lang:?} {kind:?} has a case");
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_there_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("greeter");
+        let name = "greeter".parse().unwrap();
+        make(&place, &name, Language::Rust, Kind::Files).unwrap();
+        assert!(place.join("src/lib.rs").is_file() && place.join("inbox").is_dir());
+        let error = make(&place, &name, Language::Rust, Kind::Http).unwrap_err();
+        assert!(error.to_string().contains("is there already"), "{error}");
+    }
 }

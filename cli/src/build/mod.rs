@@ -13,7 +13,9 @@ mod project;
 mod rust;
 mod tools;
 
-pub(crate) use project::{Project, bring, own};
+pub(crate) use project::{bring, own, sdk_path};
+
+use project::Project;
 
 use crate::{
     manifest::{self, ManifestFile, process_environment},

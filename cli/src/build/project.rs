@@ -119,8 +119,10 @@ impl Project {
 }
 
 /// The nearest folder upwards that is a project already or a repository, else the function's own.
-pub(crate) fn root(folder: &Path) -> &Path {
-    folder.ancestors().find(|folder| folder.join(".dunlin").is_dir() || folder.join(".git").exists()).unwrap_or(folder)
+fn root(folder: &Path) -> &Path {
+    // Not any `.dunlin`: a platform that was started in a function's folder has its data in one.
+    let is_root = |folder: &&Path| folder.join(".dunlin/sdk").is_dir() || folder.join(".git").exists();
+    folder.ancestors().find(is_root).unwrap_or(folder)
 }
 
 /// The folder `.dunlin` of the project a folder is in. It is made where there is none.
@@ -128,6 +130,14 @@ pub(crate) fn own(folder: &Path) -> anyhow::Result<PathBuf> {
     let own = root(folder).join(".dunlin");
     make_own(&own)?;
     Ok(own)
+}
+
+/// Where a language's SDK is for a function's source, as a path from its folder: `./.dunlin/sdk/go`.
+pub(crate) fn sdk_path(folder: &Path, language: &str) -> String {
+    let root = root(folder);
+    let up = folder.strip_prefix(root).map_or(0, |below| below.components().count());
+    let way = if up == 0 { "./".to_owned() } else { "../".repeat(up) };
+    format!("{way}.dunlin/sdk/{language}")
 }
 
 /// Sees to it that an SDK and the WIT are in a project's `.dunlin/sdk`, as this binary has them. Answers with the SDK's folder.
@@ -176,7 +186,7 @@ fn unpack<E: RustEmbed>(folder: &Path) -> anyhow::Result<()> {
     for (name, file) in files {
         let path = folder.join(&name);
         fs::create_dir_all(path.parent().unwrap_or(folder)).with_context(failed)?;
-        let content = if name == "Cargo.toml" { outside_workspace(&file.data) } else { file.data.into_owned() };
+        let content = if name.ends_with("Cargo.toml") { outside_workspace(&file.data) } else { file.data.into_owned() };
         fs::write(&path, content).with_context(failed)?;
     }
     fs::write(&mark, digest).with_context(failed)
@@ -197,8 +207,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().join(".dunlin");
         let sdk = bring(&own, "rust").unwrap();
-        let manifest = fs::read_to_string(sdk.join("Cargo.toml")).unwrap();
-        assert!(manifest.contains("name = \"dunlin\"") && !manifest.contains("\nworkspace = "), "{manifest}");
+        for (path, name) in [("Cargo.toml", "name = \"dunlin\""), ("macros/Cargo.toml", "name = \"dunlin-macros\"")] {
+            let manifest = fs::read_to_string(sdk.join(path)).unwrap();
+            assert!(manifest.contains(name) && !manifest.contains("\nworkspace = "), "{manifest}");
+        }
         assert!(own.join("sdk/wit/deps/http/http.wit").is_file());
 
         fs::write(sdk.join("mark"), "").unwrap();
@@ -214,10 +226,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("a/b");
         fs::create_dir_all(&deep).unwrap();
-        assert_eq!(root(&deep), deep);
+        assert_eq!((root(&deep), &*sdk_path(&deep, "go")), (&*deep, "./.dunlin/sdk/go"));
         fs::create_dir(folder.path().join("a/.git")).unwrap();
         assert_eq!(root(&deep), folder.path().join("a"));
-        fs::create_dir(deep.join(".dunlin")).unwrap();
+        assert_eq!(sdk_path(&deep, "go"), "../.dunlin/sdk/go");
+        fs::create_dir_all(deep.join(".dunlin/data")).unwrap();
+        assert_eq!(root(&deep), folder.path().join("a"), "a platform's data makes no project");
+        fs::create_dir(deep.join(".dunlin/sdk")).unwrap();
         assert_eq!(root(&deep), deep);
     }
 }

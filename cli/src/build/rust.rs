@@ -25,9 +25,11 @@ pub(super) async fn build(project: &Project) -> anyhow::Result<()> {
     compile
         .args(["build", "--release", "--target", TARGET, "--message-format=json-render-diagnostics"])
         .current_dir(&project.source)
+        .stdout(Stdio::piped())
         // What it says, in colour and with its progress, is the best there is to show.
         .stderr(Stdio::inherit());
-    let output = compile.output().await.context("`cargo` can't be run")?;
+    let compiler = compile.spawn().context("`cargo` can't be run")?;
+    let output = compiler.wait_with_output().await.context("`cargo` can't be waited for")?;
     if !output.status.success() {
         return Err(Failure::new(format!("`cargo build` ended with {}", output.status)).into());
     }
