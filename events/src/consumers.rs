@@ -275,7 +275,7 @@ pub enum CommitError {
     /// The offset is done already.
     #[error("offset {offset} of `{topic}` is settled already")]
     Settled { topic: TopicName, offset: Offset },
-    /// Or it is a new one: its topic was made anew, and has not come to the offset that is to be settled.
+    /// Or it is a new one: its topic was made anew, with offsets beyond the one that is to be settled.
     #[error("`{}` is no consumer of `{}`", .0.function, .0.topic)]
     NoConsumer(ConsumerName),
     #[error("there is no topic `{0}`")]

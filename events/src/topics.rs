@@ -9,7 +9,8 @@
 //!
 //! Rules every back end MUST keep, and the suite in `conformance` tests:
 //!
-//! 1. Offsets of a topic begin at 0, have no gaps, and are never used twice.
+//! 1. Offsets of a topic begin at 0, have no gaps, and are never used twice: a topic that is made again after it was removed
+//!    goes on where it ended. Runs and the events they make are named after offsets.
 //! 2. An append is on disk (fsync'd), whole, before it returns, and happens whole or not at all.
 //! 3. A topic takes an event once: what has the `source` and `id` of an event the topic holds adds nothing, and the answer
 //!    is that event's offset.

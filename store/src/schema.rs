@@ -169,6 +169,11 @@ const MIGRATIONS: &[&str] = &[
     // 4: what became of one event is asked for often.
     "DROP INDEX dead_letters_by_consumer;
     CREATE INDEX dead_letters_by_consumer ON dead_letters (function, topic, offset);",
+    // 5: an offset is never used twice, also when a topic is removed and made again: events are named after it.
+    "CREATE TABLE former_topics (
+        name TEXT PRIMARY KEY,
+        end  INTEGER NOT NULL                    -- where a topic of this name goes on
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Opens the file for writing, and brings it to the newest schema.

@@ -32,7 +32,10 @@ impl EventLog for Store {
         Box::pin(async move {
             let create = self.write(move |connection| {
                 let mut insert = connection.prepare_cached(
-                    "INSERT INTO topics (name, created_at) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+                    "INSERT INTO topics (name, created_at, first, end)
+                     SELECT ?1, ?2, former, former
+                       FROM (SELECT coalesce((SELECT end FROM former_topics WHERE name = ?1), 0) AS former) WHERE true
+                     ON CONFLICT (name) DO NOTHING",
                 )?;
                 let now = int(now_millis());
                 for name in &names {
@@ -498,6 +501,9 @@ pub(crate) fn remove(connection: &Connection, name: &TopicName) -> Result<()> {
     let log = found(name, Log::find(connection, name))?;
     connection.prepare_cached("DELETE FROM consumers WHERE topic = ?1")?.execute([log.id])?;
     connection.prepare_cached("UPDATE topics SET name = NULL WHERE id = ?1")?.execute([log.id])?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO former_topics (name, end) VALUES (?1, ?2)")?
+        .execute((name.as_str(), int(log.end)))?;
     Ok(())
 }
 

@@ -253,6 +253,8 @@ fn unsettling(taken: &Taken) -> Commit {
 #[derive(Default)]
 struct Model {
     topics: BTreeMap<TopicName, Topic>,
+    /// Where topics of these names ended that were removed.
+    former: BTreeMap<TopicName, Offset>,
     consumers: BTreeMap<ConsumerName, Consumer>,
     dead: Vec<Dead>,
     /// Topics that were ever made.
@@ -292,12 +294,14 @@ struct Known {
 impl Model {
     fn create(&mut self, name: TopicName) {
         self.made += 1;
-        let topic = Topic { made: self.made, first: 0, end: 0, events: BTreeMap::new() };
+        let former = self.former.get(&name).copied().unwrap_or(0);
+        let topic = Topic { made: self.made, first: former, end: former, events: BTreeMap::new() };
         self.topics.entry(name).or_insert(topic);
     }
 
     fn remove(&mut self, name: &TopicName) -> Result<(), LogError> {
-        self.topics.remove(name).ok_or_else(|| LogError::NoTopic(name.clone()))?;
+        let topic = self.topics.remove(name).ok_or_else(|| LogError::NoTopic(name.clone()))?;
+        self.former.insert(name.clone(), topic.end);
         self.consumers.retain(|consumer, _| consumer.topic != *name);
         Ok(())
     }
