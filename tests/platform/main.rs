@@ -14,6 +14,7 @@ mod events;
 mod files;
 mod harness;
 mod isolation;
+mod languages;
 mod mysql;
 mod postgres;
 mod rooms;

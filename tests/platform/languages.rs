@@ -1,0 +1,213 @@
+//! Functions in each language, from nothing: `dunlin new`, `build`, the language's own tests, `test`, `deploy`, and calls.
+
+use crate::harness::{Platform, command, repository, shown};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// What sets a language apart here.
+struct Language {
+    name: &'static str,
+    /// The command for its own tests.
+    tests: &'static [&'static str],
+    /// A file, what to put in place of what to break it, and what its compiler says then.
+    mistake: (&'static str, &'static str, &'static str, &'static str),
+}
+
+/// A project in a repository, whose functions share tools.
+struct Project(TempDir);
+
+impl Project {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join(".git")).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn dunlin(&self, arguments: &[&str]) -> Output {
+        // Guests are built in their own folder, wherever the tests are.
+        command(arguments).current_dir(self.0.path()).env_remove("CARGO_TARGET_DIR").output().unwrap()
+    }
+
+    fn succeeds(&self, arguments: &[&str]) -> String {
+        let output = self.dunlin(arguments);
+        assert!(output.status.success(), "dunlin {}: {}", arguments.join(" "), shown(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn make(&self, name: &str, language: &str, trigger: &str) {
+        self.succeeds(&["new", name, "--lang", language, "--trigger", trigger]);
+    }
+}
+
+async fn begins(language: Language) {
+    let Language { name, tests, mistake: (file, right, wrong, complaint) } = language;
+    let project = Project::new();
+    project.make("web", name, "http");
+    project.make("count", name, "topic");
+
+    // Built, and tested in the sandbox, as the README says.
+    for function in ["web", "count"] {
+        let told = project.succeeds(&["test", function]);
+        assert!(told.contains("1 case passed, 0 failed"), "{told}");
+        if let [program, arguments @ ..] = tests {
+            let program = if program.contains('/') { project.path(program) } else { PathBuf::from(program) };
+            let mut own = Command::new(program);
+            own.args(arguments).current_dir(project.path(function)).env_remove("CARGO_TARGET_DIR");
+            let output = own.output().unwrap();
+            assert!(output.status.success(), "{}", shown(&output));
+        }
+    }
+
+    // The same source gives the same bytes, and a mistake leaves what was there.
+    let component = project.path("count/build/count.wasm");
+    let built = fs::read(&component).unwrap();
+    fs::remove_file(&component).unwrap();
+    project.succeeds(&["build", "count"]);
+    assert!(fs::read(&component).unwrap() == built, "the same source gave other bytes");
+    let source = project.path(&format!("count/{file}"));
+    let text = fs::read_to_string(&source).unwrap();
+    assert!(text.contains(right), "{text}");
+    fs::write(&source, text.replacen(right, wrong, 1)).unwrap();
+    let output = project.dunlin(&["build", "count"]);
+    assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
+    assert!(shown(&output).contains(complaint), "{}", shown(&output));
+    assert!(fs::read(&component).unwrap() == built);
+    fs::write(&source, text).unwrap();
+
+    let platform = Platform::start();
+    let output = platform.dunlin(&["deploy", project.0.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", shown(&output));
+    let answer = if name == "c" { platform.post("/web", "a quiet bird").await } else { platform.get("/web/ada").await };
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    for _ in 0..3 {
+        publish(&platform, "orders", "order.created", "{\"total\": 5}");
+    }
+    let returned = events(&platform, "count.events", 3).await;
+    assert_eq!(returned.len(), 3);
+}
+
+fn publish(platform: &Platform, topic: &str, kind: &str, data: &str) {
+    let output = platform.dunlin(&["publish", topic, "--type", kind, "--data", data]);
+    assert!(output.status.success(), "{}", shown(&output));
+}
+
+/// The events of a topic, once there are so many.
+async fn events(platform: &Platform, topic: &str, count: usize) -> Vec<Value> {
+    let begun = Instant::now();
+    loop {
+        let answer = platform.admin(Method::GET, &format!("/api/topics/{topic}/events?from=0"), Value::Null).await;
+        if answer.status.is_success() {
+            let events = answer.json()["events"].as_array().cloned().unwrap_or_default();
+            if events.len() >= count {
+                return events;
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "`{topic}`: {}", answer.text());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rust() {
+    let mistake = ("src/lib.rs", "event.kind()", "event.sort()", "no method named `sort`");
+    begins(Language { name: "rust", tests: &["cargo", "test", "--quiet"], mistake }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c() {
+    begins(Language {
+        name: "c",
+        tests: &[],
+        mistake: ("main.c", "long words", "lang words", "unknown type name 'lang'"),
+    })
+    .await;
+}
+
+/// A folder for a case that is no template.
+fn write(folder: &Path, file: &str, text: &str) {
+    let path = folder.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cases_are_recorded_from_a_topic_and_fail_when_the_function_changes() {
+    let platform = Platform::start();
+    publish(&platform, "parcels", "parcel.sent", "{\"weight\": 6}");
+    publish(&platform, "parcels", "parcel.sent", "{\"weight\": 7}");
+
+    let project = Project::new();
+    let manifest = format!(
+        "name: relay\ncomponent: {}\ntriggers:\n  - topic: {{ name: parcels }}\npublish: relayed\n",
+        repository().join("functions/target/wasm32-wasip2/release/relay.wasm").display()
+    );
+    write(&project.path("relay"), "function.yaml", &manifest);
+    let told = project.succeeds(&["test", "relay", "--from", "parcels", "--offset", "1", "--server", &platform.admin]);
+    assert!(told.contains("tests/parcels-1.event.json, recorded") && told.contains("1 case passed"), "{told}");
+
+    let case = project.path("relay/tests/parcels-1.event.json");
+    let recorded: Value = serde_json::from_str(&fs::read_to_string(&case).unwrap()).unwrap();
+    assert_eq!(recorded["topic"], "parcels");
+    assert_eq!(recorded["event"]["data"]["weight"], 7);
+    assert_eq!(recorded["returns"][0]["data"]["weight"], 7, "{recorded:#}");
+    let told = project.succeeds(&["test", "relay"]);
+    assert!(told.contains("1 case passed, 0 failed") && !told.contains("recorded"), "{told}");
+
+    // What is expected is another thing now.
+    let mut other = recorded.clone();
+    other["returns"][0]["data"]["weight"] = json!(8);
+    fs::write(&case, other.to_string()).unwrap();
+    let output = project.dunlin(&["test", "relay"]);
+    assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
+    let told = shown(&output);
+    assert!(told.contains("FAIL") && told.contains("expected {\"weight\":8}"), "{told}");
+    project.succeeds(&["test", "relay", "--record"]);
+    assert_eq!(serde_json::from_str::<Value>(&fs::read_to_string(&case).unwrap()).unwrap(), recorded);
+
+    // And what is no case is told with its place.
+    fs::write(&case, "{ \"event\": { \"type\": \"a\" }, \"retruns\": [] }").unwrap();
+    let output = project.dunlin(&["test", "relay"]);
+    assert_eq!(output.status.code(), Some(3), "{}", shown(&output));
+    assert!(shown(&output).contains("parcels-1.event.json` is no case: unknown field `retruns`"), "{}", shown(&output));
+}
+
+#[test]
+fn what_a_build_lacks_is_told_with_the_fix() {
+    let project = Project::new();
+    write(&project.path("a"), "function.yaml", "name: a\ncomponent: build/a.wasm\nbuild: { rust: ./nowhere }\n");
+    let told = shown(&project.dunlin(&["build", "a"]));
+    assert!(told.contains("there is no `") && told.contains("nowhere`"), "{told}");
+    write(&project.path("a"), "function.yaml", "name: a\ncomponent: build/a.wasm\nbuild: { cobol: main.cob }\n");
+    let told = shown(&project.dunlin(&["build", "a"]));
+    assert!(told.contains("cobol") && told.contains("function.yaml:3"), "{told}");
+
+    // Without tools on the path.
+    write(&project.path("a"), "function.yaml", "name: a\ncomponent: build/a.wasm\nbuild: { rust: . }\n");
+    let output = command(&["build", "a"]).current_dir(project.0.path()).env("PATH", "/nonexistent").output().unwrap();
+    assert!(
+        shown(&output).contains("there is no `cargo`") && shown(&output).contains("https://rustup.rs"),
+        "{}",
+        shown(&output)
+    );
+    write(&project.path("a"), "main.c", "int main(void) { return 0; }");
+    write(&project.path("a"), "function.yaml", "name: a\ncomponent: build/a.wasm\nbuild: { c: main.c }\n");
+    let output = command(&["build", "a"]).current_dir(project.0.path()).env("PATH", "/nonexistent").output().unwrap();
+    assert!(shown(&output).contains("there is no `python3`"), "{}", shown(&output));
+
+    let output = project.dunlin(&["test", "a"]);
+    assert!(shown(&output).contains("there is no case"), "{}", shown(&output));
+    // Nobody is there to be asked.
+    let output = command(&["new"]).stdin(std::process::Stdio::null()).current_dir(project.0.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", shown(&output));
+}
