@@ -1,0 +1,126 @@
+"""Making a component, as far as it goes without `componentize-py`: what goes into it, and what is said when it can't be made."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+import zlib
+from pathlib import Path
+from unittest import mock
+
+from dunlin import _build, _importer
+
+
+class BuildTests(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.write("fn/app.py", "import dunlin")
+        self.write("wit/a.wit", "package a:b;")
+        self.packages = self.folder / "venv/lib/python3.11/site-packages"
+        self.packages.mkdir(parents=True)
+
+    def write(self, path: str, text: str) -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def build(self, source: str = "fn/app.py", world: str = "events") -> int:
+        """Answers with how often `componentize-py` was run."""
+
+        def componentize(world: str, wit: Path, paths: list[Path], output: Path) -> None:
+            self.staged = {path.relative_to(paths[0]).as_posix(): path.read_text() for path in paths[0].rglob("*.py")}
+            output.write_bytes(b"\0asm")
+
+        with mock.patch.object(_build, "_componentize", side_effect=componentize) as run:
+            _build.build(
+                source=self.folder / source,
+                world=world,
+                wit=self.folder / "wit",
+                environment=self.folder / "venv",
+                cache=self.folder / "cache",
+                output=self.folder / "out/app.wasm",
+            )
+        return run.call_count
+
+    def test_the_same_input_gives_the_same_component(self):
+        self.assertEqual(self.build(), 1)
+        self.assertEqual((self.folder / "out/app.wasm").read_bytes(), b"\0asm")
+        (self.folder / "out/app.wasm").unlink()
+        self.assertEqual(self.build(), 0)
+        self.assertTrue((self.folder / "out/app.wasm").exists())
+        for path in ("fn/app.py", "fn/more/part.py", "wit/a.wit", "venv/lib/python3.11/site-packages/a-1.dist-info/RECORD"):
+            self.write(path, "new = 1")
+            self.assertEqual(self.build(), 1, path)
+        self.assertEqual(self.build(world="http"), 1)
+
+    def test_only_the_functions_own_files_go_into_it(self):
+        for path in ("fn/test_app.py", "fn/tests/a.py", "fn/.venv/a.py", "fn/node_modules/a.py", "fn/out.wasm"):
+            self.write(path, "")
+        self.write("fn/part/__init__.py", "")
+        self.build()
+        self.assertEqual(set(self.staged), {"app.py", "part/__init__.py", "_dunlin_build.py"})
+        self.assertIn("MODULE = 'app'", self.staged["_dunlin_build.py"])
+
+    def test_a_module_that_can_not_be(self):
+        for name, reason in [("fn/my-app.py", "can't be imported"), ("fn/json.py", "would hide the module `json`")]:
+            self.write(name, "")
+            with self.assertRaisesRegex(_build.Failed, reason):
+                self.build(name)
+
+    def test_a_package_that_is_native_code(self):
+        text = "ModuleNotFoundError: No module named 'numpy._core'"
+        self.assertIn("add it to requirements.txt", _build._explained(text, self.packages))
+        self.write("venv/lib/python3.11/site-packages/numpy/_core.cpython-311-x86_64-linux-gnu.so", "")
+        self.assertIn("`numpy._core` is native code", _build._explained(text, self.packages))
+        self.assertEqual(_build._explained("KeyError: 'a'", self.packages), "KeyError: 'a'")
+
+    def test_what_is_developed_is_in_a_variable(self):
+        self.write("fn/data.txt", "x")
+        text = _build.developed(self.folder / "fn/app.py")
+        self.assertEqual(json.loads(zlib.decompress(base64.b64decode(text))), {"app.py": "import dunlin"})
+
+
+class ImporterTests(unittest.TestCase):
+    def test_modules_are_found_without_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for path, text in [
+                ("onlyhere/__init__.py", "from . import part"),
+                ("onlyhere/part.py", "VALUE = 7\ndef fails(): raise KeyError(1)"),
+            ]:
+                file = Path(folder, path)
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(text)
+            loader = _importer.Loader()
+            loader.add_folder(folder)
+        self.addCleanup(lambda: [sys.modules.pop(name, None) for name in ("onlyhere", "onlyhere.part")])
+        with mock.patch.object(sys, "meta_path", [*sys.meta_path, loader]):
+            import onlyhere.part  # type: ignore[import-not-found]
+
+            self.assertEqual(onlyhere.part.VALUE, 7)
+            with self.assertRaises(ImportError):
+                import onlyhere.nothing  # type: ignore[import-not-found]  # noqa: F401
+        self.assertIn("VALUE = 7", loader.get_source("onlyhere.part"))
+        with self.assertRaisesRegex(FileNotFoundError, "read it at the top of a module"):
+            loader.get_data("/other")
+
+    def test_the_standard_library_is_all_there(self):
+        loader = _importer.Loader()
+        loader.add_folder(_importer.standard_library())
+        for name in ("json", "email.mime.text", "xml.etree.ElementTree", "encodings.cp1252"):
+            self.assertIn(name, loader.files)
+        self.assertNotIn("test.support", loader.files)
+
+
+class CommandTests(unittest.TestCase):
+    def test_it_says_what_is_wrong(self):
+        arguments = ["--source", "/nowhere/my-app.py", "--world", "http", "--wit", "/", "--environment", "/"]
+        command = [sys.executable, "-m", "dunlin._build", *arguments, "--cache", "/nowhere", "--output", "/nowhere"]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
+        self.assertEqual((ended.returncode, ended.stderr), (1, "`my-app.py` can't be imported: a module is called like `app.py`\n"))
