@@ -1,0 +1,3 @@
+module dunlin.dev/go
+
+go 1.25
