@@ -62,6 +62,7 @@ func NewEvent[T any](kind string, data T) Event[T] {
 type Outgoing interface {
 	Answer
 	draft() (host.Draft, error)
+	delivery() (host.Delivery, error)
 }
 
 // Events are several events, of one type or of different ones, in their order.
@@ -118,6 +119,11 @@ func (e Event[T]) draft() (host.Draft, error) {
 	}
 	draft.ContentType, draft.Data = contentType, data
 	return draft, nil
+}
+
+func (e Event[T]) delivery() (host.Delivery, error) {
+	draft, err := e.draft()
+	return host.Delivery{Topic: e.Topic, Offset: e.Offset, Attempt: e.Attempt, Draft: draft}, err
 }
 
 const partitionKey = "partitionkey"

@@ -25,6 +25,7 @@ find internal/bindings -name '*.go' | while read -r file; do
     -e '/^\truntime.AddCleanup(/,/^\t}, 0)$/d' \
     -e 's/\bruntime\.Pinner\b/witRuntime.Pinner/' \
     -e '/^\t"runtime"$/d' \
+    -e 's/\bunsafe\.\(String\|Slice\)(/witRuntime.\1(/g' \
     "$file"
   # The build constraint has to stand before the package clause. Types are left for all systems to compile.
   sed -i '1i //go:build wasip1\n' "$file"

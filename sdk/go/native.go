@@ -6,7 +6,20 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"dunlin.dev/go/internal/bridge"
+	"dunlin.dev/go/internal/host"
 )
+
+func init() {
+	bridge.Delivery = func(event any) (host.Delivery, error) { return event.(Outgoing).delivery() }
+	bridge.Event = func(draft host.Draft) any {
+		event := received[[]byte](host.Delivery{Draft: draft})
+		event.Data = draft.Data
+		return event
+	}
+	bridge.DecodeData = decodeData
+}
 
 // Outside of WebAssembly there is nobody who would call the handler but a test.
 func registered() {

@@ -4,10 +4,11 @@
 //
 // It is made after the runtime of wit-bindgen's Go generator (Apache-2.0 WITH LLVM-exception), with these changes:
 //
-//   - What the host hands over is written into blocks that were allocated beforehand. Allocating while the host waits for
-//     memory may start the garbage collector, and with it other goroutines, which must not call the host then.
-//   - What was handed over is kept alive until it has been read, and not until the next call of an export: a body of
-//     100 MiB that is read piece by piece takes no 100 MiB.
+//   - Nothing is allocated while the host waits for memory to hand something over in. That could run the garbage collector,
+//     which looks at the clock, or another goroutine; both call the host, which must not be called then and has the function
+//     trap. So small things go into a block that was allocated beforehand, and large ones beside Go's heap.
+//   - What was handed over is kept until it has been read, and not until the next call of an export: a body of 100 MiB that
+//     is read piece by piece takes no 100 MiB.
 //   - Memory that the host reads is kept alive by a reference. Go's heap doesn't move, so it needs no more pinning.
 package runtime
 
@@ -108,16 +109,25 @@ const (
 	reserve = 8 << 10
 )
 
-// What the host hands over: the rest of a block, and larger pieces by themselves.
+// What the host hands over lies in a block of Go's, where it stays as long as somebody has it; what doesn't fit is put beside
+// Go's heap, from where it is copied when it is read.
 var (
-	block  = make([]uint64, blockSize/8)
-	used   uintptr
-	pieces Pinner
+	block = make([]uint64, blockSize/8)
+	used  uintptr
+
+	// Used anew as soon as everything has been read. An array, since appending would allocate. Each is larger than the one
+	// before, so that there are enough.
+	regions [48]region
+	made    int
 
 	// Calls of the host that haven't read what they were handed yet. With goroutines there may be several.
 	active  int
 	pinners []*Pinner
 )
+
+type region struct {
+	base, size, used uintptr
+}
 
 // Begin is called before the host is.
 func Begin() *Pinner {
@@ -143,12 +153,39 @@ func Unpin() {
 	if active > 0 {
 		return
 	}
-	pieces.Unpin()
-	// What has been read lies in the block still, and keeps it alive as long as somebody has it.
+	for i := range made {
+		regions[i].used = 0
+	}
 	if blockSize-used < reserve {
 		block = make([]uint64, blockSize/8)
 		used = 0
 	}
+}
+
+// String is a string that was handed over.
+func String(start *uint8, length uint32) string {
+	if beside(uintptr(unsafe.Pointer(start))) {
+		return string(unsafe.Slice(start, length))
+	}
+	return unsafe.String(start, length)
+}
+
+// Slice is a list that was handed over.
+func Slice[T any](start *T, length uint32) []T {
+	list := unsafe.Slice(start, length)
+	if beside(uintptr(unsafe.Pointer(start))) {
+		return append(make([]T, 0, length), list...)
+	}
+	return list
+}
+
+func beside(start uintptr) bool {
+	for i := range made {
+		if start-regions[i].base < regions[i].size {
+			return true
+		}
+	}
+	return false
 }
 
 // The host may ask for memory before Go has begun: the adapter's own stack and state.
@@ -161,27 +198,48 @@ func init() {
 //go:linkname sbrk runtime.sbrk
 func sbrk(n uintptr) unsafe.Pointer
 
-// While the host waits for memory nothing may be called but this, which has the adapter answer with the time it told last:
-// the garbage collector looks at the clock.
-//
-//go:wasmimport wasi_snapshot_preview1 adapter_monotonic_clock_set_paused
-func adapterMonotonicClockSetPaused(paused bool)
-
 //go:wasmexport cabi_realloc
+//go:nosplit
 func cabiRealloc(old unsafe.Pointer, oldSize, align, size uintptr) unsafe.Pointer {
 	if old != nil || oldSize != 0 {
-		panic("the host asks for another size")
+		// Nobody asks for another size of what they have.
+		return nil
 	}
 	if !begun {
-		memory := uintptr(sbrk(size + align))
-		return unsafe.Add(unsafe.Pointer(nil), (memory+align-1)&^(align-1))
+		return unsafe.Pointer(aligned(uintptr(sbrk(size+align)), align))
 	}
-	if start := (used + align - 1) &^ (align - 1); start+size <= blockSize {
+	if start := aligned(used, align); start+size <= blockSize {
 		used = start + size
 		return unsafe.Add(unsafe.Pointer(unsafe.SliceData(block)), start)
 	}
-	adapterMonotonicClockSetPaused(true)
-	pointer := Allocate(&pieces, size, align)
-	adapterMonotonicClockSetPaused(false)
-	return pointer
+	for i := 0; i < made; i++ {
+		region := &regions[i]
+		if start := aligned(region.used, align); start+size <= region.size {
+			region.used = start + size
+			return unsafe.Pointer(region.base + start)
+		}
+	}
+	if made == len(regions) {
+		return nil
+	}
+	length := uintptr(64 << 10)
+	if made > 0 {
+		length = regions[made-1].size * 5 / 4
+	}
+	if length < size {
+		length = size
+	}
+	length = aligned(length, 64<<10)
+	base := uintptr(sbrk(length))
+	if base == 0 {
+		return nil
+	}
+	regions[made] = region{base, length, size}
+	made++
+	return unsafe.Pointer(base)
+}
+
+//go:nosplit
+func aligned(offset, align uintptr) uintptr {
+	return (offset + align - 1) &^ (align - 1)
 }

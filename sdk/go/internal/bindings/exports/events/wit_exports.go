@@ -35,17 +35,17 @@ func wasm_export_dunlin_function_handler_handle(arg0 uintptr, arg1 uint32) uintp
 	result14 := make([]dunlin_function_handler.Delivery, 0, arg1)
 	for index := 0; index < int(arg1); index++ {
 		base := unsafe.Add(unsafe.Pointer(arg0), index*(8+26*4))
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)))
-		value0 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 3*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 4*4))))
-		value1 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 5*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 6*4))))
-		value2 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 7*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 8*4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)))
+		value0 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 3*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 4*4))))
+		value1 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 5*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 6*4))))
+		value2 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 7*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 8*4))))
 		var option witTypes.Option[string]
 		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 9*4)))) {
 		case 0:
 
 			option = witTypes.None[string]()
 		case 1:
-			value3 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 10*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 11*4))))
+			value3 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 10*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 11*4))))
 
 			option = witTypes.Some[string](value3)
 		default:
@@ -57,7 +57,7 @@ func wasm_export_dunlin_function_handler_handle(arg0 uintptr, arg1 uint32) uintp
 
 			option5 = witTypes.None[string]()
 		case 1:
-			value4 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 13*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 14*4))))
+			value4 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 13*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 14*4))))
 
 			option5 = witTypes.Some[string](value4)
 		default:
@@ -69,7 +69,7 @@ func wasm_export_dunlin_function_handler_handle(arg0 uintptr, arg1 uint32) uintp
 
 			option7 = witTypes.None[string]()
 		case 1:
-			value6 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 16*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 17*4))))
+			value6 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 16*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 17*4))))
 
 			option7 = witTypes.Some[string](value6)
 		default:
@@ -81,7 +81,7 @@ func wasm_export_dunlin_function_handler_handle(arg0 uintptr, arg1 uint32) uintp
 
 			option9 = witTypes.None[string]()
 		case 1:
-			value8 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 19*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 20*4))))
+			value8 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 19*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 20*4))))
 
 			option9 = witTypes.Some[string](value8)
 		default:
@@ -90,7 +90,7 @@ func wasm_export_dunlin_function_handler_handle(arg0 uintptr, arg1 uint32) uintp
 		result := make([]witTypes.Tuple2[string, dunlin_function_types.Attribute], 0, *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 22*4))))
 		for index := 0; index < int(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 22*4)))); index++ {
 			base := unsafe.Add(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 21*4))))), index*(5*4))
-			value10 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)))
+			value10 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)))
 			var variant dunlin_function_types.Attribute
 			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2 * 4)))) {
 			case 0:
@@ -102,7 +102,7 @@ func wasm_export_dunlin_function_handler_handle(arg0 uintptr, arg1 uint32) uintp
 				variant = dunlin_function_types.MakeAttributeInteger(*(*int32)(unsafe.Add(unsafe.Pointer(base), (3 * 4))))
 
 			case 2:
-				value11 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (4 * 4))))
+				value11 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (4 * 4))))
 
 				variant = dunlin_function_types.MakeAttributeText(value11)
 
@@ -119,7 +119,7 @@ func wasm_export_dunlin_function_handler_handle(arg0 uintptr, arg1 uint32) uintp
 
 			option13 = witTypes.None[[]uint8]()
 		case 1:
-			value12 := unsafe.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 24*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 25*4))))
+			value12 := witRuntime.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 24*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (8 + 25*4))))
 
 			option13 = witTypes.Some[[]uint8](value12)
 		default:

@@ -208,7 +208,7 @@ func Publish(topic string, events []dunlin_function_types.Draft) witTypes.Result
 
 		result13 = witTypes.Ok[witTypes.Unit, string](witTypes.Unit{})
 	case 1:
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
 
 		result13 = witTypes.Err[witTypes.Unit, string](value)
 	default:

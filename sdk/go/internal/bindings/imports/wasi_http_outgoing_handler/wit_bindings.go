@@ -70,7 +70,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 				option1 = witTypes.None[string]()
 			case 1:
-				value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option1 = witTypes.Some[string](value)
 			default:
@@ -156,7 +156,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 				option5 = witTypes.None[string]()
 			case 1:
-				value4 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
+				value4 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
 
 				option5 = witTypes.Some[string](value4)
 			default:
@@ -228,7 +228,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 					option9 = witTypes.None[string]()
 				case 1:
-					value8 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
+					value8 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
 
 					option9 = witTypes.Some[string](value8)
 				default:
@@ -275,7 +275,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 				option14 = witTypes.None[string]()
 			case 1:
-				value13 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value13 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option14 = witTypes.Some[string](value13)
 			default:
@@ -321,7 +321,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 				option18 = witTypes.None[string]()
 			case 1:
-				value17 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value17 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option18 = witTypes.Some[string](value17)
 			default:
@@ -378,7 +378,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 				option23 = witTypes.None[string]()
 			case 1:
-				value22 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value22 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option23 = witTypes.Some[string](value22)
 			default:
@@ -405,7 +405,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 				option26 = witTypes.None[string]()
 			case 1:
-				value25 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value25 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option26 = witTypes.Some[string](value25)
 			default:
@@ -421,7 +421,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 				option28 = witTypes.None[string]()
 			case 1:
-				value27 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value27 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option28 = witTypes.Some[string](value27)
 			default:
@@ -457,7 +457,7 @@ func Handle(request *wasi_http_types.OutgoingRequest, options witTypes.Option[*w
 
 				option30 = witTypes.None[string]()
 			case 1:
-				value29 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value29 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option30 = witTypes.Some[string](value29)
 			default:

@@ -1036,7 +1036,7 @@ func (self *Fields) Get(name string) [][]uint8 {
 	result := make([][]uint8, 0, *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))
 	for index := 0; index < int(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))); index++ {
 		base := unsafe.Add(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0)))), index*(2*4))
-		value := unsafe.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)))
+		value := witRuntime.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)))
 
 		result = append(result, value)
 	}
@@ -1218,8 +1218,8 @@ func (self *Fields) Entries() []witTypes.Tuple2[string, []uint8] {
 	result := make([]witTypes.Tuple2[string, []uint8], 0, *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))
 	for index := 0; index < int(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))); index++ {
 		base := unsafe.Add(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0)))), index*(4*4))
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)))
-		value0 := unsafe.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (3 * 4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)))
+		value0 := witRuntime.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (3 * 4))))
 
 		result = append(result, witTypes.Tuple2[string, []uint8]{F0: value, F1: value0})
 	}
@@ -1287,7 +1287,7 @@ func (self *IncomingRequest) Method() Method {
 		variant = MakeMethodPatch()
 
 	case 9:
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
 
 		variant = MakeMethodOther(value)
 
@@ -1314,7 +1314,7 @@ func (self *IncomingRequest) PathWithQuery() witTypes.Option[string] {
 
 		option = witTypes.None[string]()
 	case 1:
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
 
 		option = witTypes.Some[string](value)
 	default:
@@ -1351,7 +1351,7 @@ func (self *IncomingRequest) Scheme() witTypes.Option[Scheme] {
 			variant = MakeSchemeHttps()
 
 		case 2:
-			value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
+			value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
 
 			variant = MakeSchemeOther(value)
 
@@ -1383,7 +1383,7 @@ func (self *IncomingRequest) Authority() witTypes.Option[string] {
 
 		option = witTypes.None[string]()
 	case 1:
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
 
 		option = witTypes.Some[string](value)
 	default:
@@ -1512,7 +1512,7 @@ func (self *OutgoingRequest) Method() Method {
 		variant = MakeMethodPatch()
 
 	case 9:
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
 
 		variant = MakeMethodOther(value)
 
@@ -1632,7 +1632,7 @@ func (self *OutgoingRequest) PathWithQuery() witTypes.Option[string] {
 
 		option = witTypes.None[string]()
 	case 1:
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
 
 		option = witTypes.Some[string](value)
 	default:
@@ -1712,7 +1712,7 @@ func (self *OutgoingRequest) Scheme() witTypes.Option[Scheme] {
 			variant = MakeSchemeHttps()
 
 		case 2:
-			value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
+			value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
 
 			variant = MakeSchemeOther(value)
 
@@ -1816,7 +1816,7 @@ func (self *OutgoingRequest) Authority() witTypes.Option[string] {
 
 		option = witTypes.None[string]()
 	case 1:
-		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
+		value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4))))
 
 		option = witTypes.Some[string](value)
 	default:
@@ -3059,7 +3059,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 						option0 = witTypes.None[string]()
 					case 1:
-						value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option0 = witTypes.Some[string](value)
 					default:
@@ -3145,7 +3145,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 						option4 = witTypes.None[string]()
 					case 1:
-						value3 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 3*4))))
+						value3 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 3*4))))
 
 						option4 = witTypes.Some[string](value3)
 					default:
@@ -3217,7 +3217,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 							option8 = witTypes.None[string]()
 						case 1:
-							value7 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 3*4))))
+							value7 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 3*4))))
 
 							option8 = witTypes.Some[string](value7)
 						default:
@@ -3264,7 +3264,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 						option13 = witTypes.None[string]()
 					case 1:
-						value12 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value12 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option13 = witTypes.Some[string](value12)
 					default:
@@ -3310,7 +3310,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 						option17 = witTypes.None[string]()
 					case 1:
-						value16 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value16 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option17 = witTypes.Some[string](value16)
 					default:
@@ -3367,7 +3367,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 						option22 = witTypes.None[string]()
 					case 1:
-						value21 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value21 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option22 = witTypes.Some[string](value21)
 					default:
@@ -3394,7 +3394,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 						option25 = witTypes.None[string]()
 					case 1:
-						value24 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value24 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option25 = witTypes.Some[string](value24)
 					default:
@@ -3410,7 +3410,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 						option27 = witTypes.None[string]()
 					case 1:
-						value26 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value26 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option27 = witTypes.Some[string](value26)
 					default:
@@ -3446,7 +3446,7 @@ func (self *FutureTrailers) Get() witTypes.Option[witTypes.Result[witTypes.Resul
 
 						option29 = witTypes.None[string]()
 					case 1:
-						value28 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value28 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option29 = witTypes.Some[string](value28)
 					default:
@@ -3625,7 +3625,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 				option1 = witTypes.None[string]()
 			case 1:
-				value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option1 = witTypes.Some[string](value)
 			default:
@@ -3711,7 +3711,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 				option5 = witTypes.None[string]()
 			case 1:
-				value4 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
+				value4 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
 
 				option5 = witTypes.Some[string](value4)
 			default:
@@ -3783,7 +3783,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 					option9 = witTypes.None[string]()
 				case 1:
-					value8 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
+					value8 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
 
 					option9 = witTypes.Some[string](value8)
 				default:
@@ -3830,7 +3830,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 				option14 = witTypes.None[string]()
 			case 1:
-				value13 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value13 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option14 = witTypes.Some[string](value13)
 			default:
@@ -3876,7 +3876,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 				option18 = witTypes.None[string]()
 			case 1:
-				value17 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value17 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option18 = witTypes.Some[string](value17)
 			default:
@@ -3933,7 +3933,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 				option23 = witTypes.None[string]()
 			case 1:
-				value22 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value22 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option23 = witTypes.Some[string](value22)
 			default:
@@ -3960,7 +3960,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 				option26 = witTypes.None[string]()
 			case 1:
-				value25 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value25 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option26 = witTypes.Some[string](value25)
 			default:
@@ -3976,7 +3976,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 				option28 = witTypes.None[string]()
 			case 1:
-				value27 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value27 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option28 = witTypes.Some[string](value27)
 			default:
@@ -4012,7 +4012,7 @@ func OutgoingBodyFinish(this *OutgoingBody, trailers witTypes.Option[*Fields]) w
 
 				option30 = witTypes.None[string]()
 			case 1:
-				value29 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value29 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option30 = witTypes.Some[string](value29)
 			default:
@@ -4081,7 +4081,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 						option = witTypes.None[string]()
 					case 1:
-						value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option = witTypes.Some[string](value)
 					default:
@@ -4167,7 +4167,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 						option3 = witTypes.None[string]()
 					case 1:
-						value2 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 3*4))))
+						value2 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 3*4))))
 
 						option3 = witTypes.Some[string](value2)
 					default:
@@ -4239,7 +4239,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 							option7 = witTypes.None[string]()
 						case 1:
-							value6 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 3*4))))
+							value6 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 3*4))))
 
 							option7 = witTypes.Some[string](value6)
 						default:
@@ -4286,7 +4286,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 						option12 = witTypes.None[string]()
 					case 1:
-						value11 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value11 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option12 = witTypes.Some[string](value11)
 					default:
@@ -4332,7 +4332,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 						option16 = witTypes.None[string]()
 					case 1:
-						value15 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value15 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option16 = witTypes.Some[string](value15)
 					default:
@@ -4389,7 +4389,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 						option21 = witTypes.None[string]()
 					case 1:
-						value20 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value20 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option21 = witTypes.Some[string](value20)
 					default:
@@ -4416,7 +4416,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 						option24 = witTypes.None[string]()
 					case 1:
-						value23 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value23 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option24 = witTypes.Some[string](value23)
 					default:
@@ -4432,7 +4432,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 						option26 = witTypes.None[string]()
 					case 1:
-						value25 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value25 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option26 = witTypes.Some[string](value25)
 					default:
@@ -4468,7 +4468,7 @@ func (self *FutureIncomingResponse) Get() witTypes.Option[witTypes.Result[witTyp
 
 						option28 = witTypes.None[string]()
 					case 1:
-						value27 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
+						value27 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32 + 2*4))))
 
 						option28 = witTypes.Some[string](value27)
 					default:
@@ -4531,7 +4531,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 				option = witTypes.None[string]()
 			case 1:
-				value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option = witTypes.Some[string](value)
 			default:
@@ -4617,7 +4617,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 				option3 = witTypes.None[string]()
 			case 1:
-				value2 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
+				value2 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
 
 				option3 = witTypes.Some[string](value2)
 			default:
@@ -4689,7 +4689,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 					option7 = witTypes.None[string]()
 				case 1:
-					value6 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
+					value6 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 3*4))))
 
 					option7 = witTypes.Some[string](value6)
 				default:
@@ -4736,7 +4736,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 				option12 = witTypes.None[string]()
 			case 1:
-				value11 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value11 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option12 = witTypes.Some[string](value11)
 			default:
@@ -4782,7 +4782,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 				option16 = witTypes.None[string]()
 			case 1:
-				value15 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value15 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option16 = witTypes.Some[string](value15)
 			default:
@@ -4839,7 +4839,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 				option21 = witTypes.None[string]()
 			case 1:
-				value20 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value20 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option21 = witTypes.Some[string](value20)
 			default:
@@ -4866,7 +4866,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 				option24 = witTypes.None[string]()
 			case 1:
-				value23 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value23 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option24 = witTypes.Some[string](value23)
 			default:
@@ -4882,7 +4882,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 				option26 = witTypes.None[string]()
 			case 1:
-				value25 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value25 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option26 = witTypes.Some[string](value25)
 			default:
@@ -4918,7 +4918,7 @@ func HttpErrorCode(err *wasi_io_error.Error) witTypes.Option[ErrorCode] {
 
 				option28 = witTypes.None[string]()
 			case 1:
-				value27 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
+				value27 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16 + 2*4))))
 
 				option28 = witTypes.Some[string](value27)
 			default:

@@ -95,7 +95,7 @@ func Poll(in []*Pollable) []uint32 {
 	}
 
 	wasm_import_poll(uintptr(result), length, returnArea)
-	value := unsafe.Slice((*uint32)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))
+	value := witRuntime.Slice((*uint32)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))
 	result0 := value
 	return result0
 

@@ -127,7 +127,7 @@ func CasNew(bucket *wasi_keyvalue_store.Bucket, key string) witTypes.Result[*Cas
 			variant = wasi_keyvalue_store.MakeErrorAccessDenied()
 
 		case 2:
-			value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
+			value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
 
 			variant = wasi_keyvalue_store.MakeErrorOther(value)
 
@@ -162,7 +162,7 @@ func (self *Cas) Current() witTypes.Result[witTypes.Option[[]uint8], wasi_keyval
 
 			option = witTypes.None[[]uint8]()
 		case 1:
-			value := unsafe.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
+			value := witRuntime.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
 
 			option = witTypes.Some[[]uint8](value)
 		default:
@@ -182,7 +182,7 @@ func (self *Cas) Current() witTypes.Result[witTypes.Option[[]uint8], wasi_keyval
 			variant = wasi_keyvalue_store.MakeErrorAccessDenied()
 
 		case 2:
-			value0 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
+			value0 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
 
 			variant = wasi_keyvalue_store.MakeErrorOther(value0)
 
@@ -227,7 +227,7 @@ func Increment(bucket *wasi_keyvalue_store.Bucket, key string, delta int64) witT
 			variant = wasi_keyvalue_store.MakeErrorAccessDenied()
 
 		case 2:
-			value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8 + 2*4))))
+			value := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8 + 1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8 + 2*4))))
 
 			variant = wasi_keyvalue_store.MakeErrorOther(value)
 
@@ -275,7 +275,7 @@ func Swap(cas *Cas, value []uint8) witTypes.Result[witTypes.Unit, CasError] {
 				variant = wasi_keyvalue_store.MakeErrorAccessDenied()
 
 			case 2:
-				value0 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (4 * 4))))
+				value0 := witRuntime.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (4 * 4))))
 
 				variant = wasi_keyvalue_store.MakeErrorOther(value0)
 

@@ -1,0 +1,7 @@
+module ledger
+
+go 1.26
+
+require dunlin.dev/go v0.0.0
+
+replace dunlin.dev/go => ../../../sdk/go
