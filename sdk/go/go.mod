@@ -1,3 +1,3 @@
 module dunlin.dev/go
 
-go 1.26
+go 1.24

@@ -26,6 +26,8 @@ pub(crate) fn componentize(module: &[u8], wit: &Path) -> anyhow::Result<Vec<u8>>
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     // What of the world the module doesn't import the component doesn't either.
     let component = ComponentEncoder::default()
+        // The platform checks it at deploy.
+        .validate(false)
         .module(&module)?
         .adapter(
             wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,

@@ -1,6 +1,6 @@
 module {{name}}
 
-go 1.26
+go 1.24
 
 require dunlin.dev/go v0.0.0
 
