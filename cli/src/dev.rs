@@ -15,6 +15,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use clap::Args;
+use dunlin_runtime::Compiler;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,6 +70,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     options.listen = args.listen.unwrap_or(options.listen);
     options.admin = args.admin.unwrap_or(options.admin);
     options.secrets = args.secrets.or(options.secrets);
+    options.compiler = Some(Compiler::Baseline);
     options.token.clone_from(&server.token);
     let platform = Platform::start(options).await?;
     server.server = Some(platform.admin_url());
@@ -122,11 +124,11 @@ async fn cycle(
     outputs: &mut BTreeSet<PathBuf>,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let files = manifest::read_all(&[path], &process_environment)?;
+    let mut files = manifest::read_all(&[path], &process_environment)?;
     let folders = files.iter().map(|file| file.folder().canonicalize()).collect::<Result<Vec<_>, _>>()?;
-    for (index, file) in files.iter().enumerate() {
-        if changed.is_none_or(|changed| is_affected(index, &folders, changed)) {
-            build::build(file).await?;
+    for (index, file) in files.iter_mut().enumerate() {
+        if file.is_developed() || changed.is_none_or(|changed| is_affected(index, &folders, changed)) {
+            build::develop(file).await?;
         }
         if file.manifest.build.is_some() {
             outputs.extend(file.component().canonicalize());

@@ -1,7 +1,7 @@
 //! `dunlin new`: a function to begin with, out of the templates in `cli/templates`: it builds and its test passes as it is.
 
 use crate::{
-    build::{bring, own, sdk_path},
+    build::{bring, own, sdk_path, venv_path},
     output::{BOLD, PLAIN, ask, choose, print, tell},
     report::Failure,
 };
@@ -69,7 +69,7 @@ impl Language {
         match self {
             Self::Rust => Some("cargo test"),
             Self::Javascript => Some("npm test"),
-            Self::Python => Some(".dunlin/venv/bin/python -m unittest"),
+            Self::Python => Some("{{venv}}/bin/python -m unittest"),
             Self::Go => Some("go test ./..."),
             Self::C => None,
         }
@@ -139,7 +139,8 @@ impl Kind {
     }
 }
 
-/// Placeholders: `{{name}}`, `{{triggers}}` for the manifest's lines, and `{{sdk}}` for the way to the SDK's folder.
+/// Placeholders: `{{name}}`, `{{triggers}}` for the manifest's lines, and `{{sdk}}` and `{{venv}}` for the ways to
+/// the SDK's folder and to the function's environment of Python.
 #[derive(RustEmbed)]
 #[folder = "templates"]
 struct Templates;
@@ -164,7 +165,7 @@ pub(crate) async fn run(args: NewArgs) -> anyhow::Result<()> {
     bring(&own(&whole)?, lang.name())?;
     tell(format_args!("made {BOLD}{}{PLAIN}. To go on:", folder.display()));
     let mut next = vec![format!("cd {}", folder.display()), "dunlin build".to_owned()];
-    next.extend(lang.tests().map(str::to_owned));
+    next.extend(lang.tests().map(|tests| tests.replace("{{venv}}", &venv_path(&whole, name.as_str()))));
     next.extend(["dunlin test".to_owned(), "dunlin dev".to_owned()]);
     Ok(print(next.join("\n"))?)
 }
@@ -180,8 +181,10 @@ fn make(folder: &Path, name: &FunctionName, lang: Language, kind: Kind) -> anyho
         }
         other => other.with_context(failed)?,
     }
-    let sdk = sdk_path(&folder.canonicalize().with_context(failed)?, lang.name());
-    for (path, content) in files(name, lang, kind, &sdk) {
+    let whole = folder.canonicalize().with_context(failed)?;
+    let (sdk, venv) = (sdk_path(&whole, lang.name()), venv_path(&whole, name.as_str()));
+    for (path, content) in files(name, lang, kind) {
+        let content = content.replace("{{sdk}}", &sdk).replace("{{venv}}", &venv);
         let path = folder.join(path);
         fs::create_dir_all(path.parent().unwrap_or(folder)).with_context(failed)?;
         fs::write(path, content).with_context(failed)?;
@@ -194,15 +197,14 @@ fn make(folder: &Path, name: &FunctionName, lang: Language, kind: Kind) -> anyho
     Ok(())
 }
 
-/// The files of a template, with the name, the trigger and the way to the SDK in their places.
-fn files(name: &FunctionName, lang: Language, kind: Kind, sdk: &str) -> Vec<(PathBuf, String)> {
+/// The files of a template, with the name and the trigger in their places.
+fn files(name: &FunctionName, lang: Language, kind: Kind) -> Vec<(PathBuf, String)> {
     let prefix = format!("{}/{}/", lang.name(), kind.template());
     let mut files = Vec::new();
     for path in Templates::iter().filter(|path| path.starts_with(&prefix)) {
         let file = Templates::get(&path).expect("it was listed");
         let text = String::from_utf8(file.data.into_owned()).expect("templates are text");
-        let text =
-            text.replace("{{triggers}}\n", kind.trigger()).replace("{{name}}", name.as_str()).replace("{{sdk}}", sdk);
+        let text = text.replace("{{triggers}}\n", kind.trigger()).replace("{{name}}", name.as_str());
         // A file of this name in the repository would hide files of it.
         let path = path[prefix.len()..].replace("gitignore", ".gitignore");
         files.push((path.into(), text));
@@ -219,12 +221,13 @@ mod tests {
         let name = "greeter".parse().unwrap();
         for lang in Language::value_variants() {
             for kind in Kind::value_variants() {
-                let files = files(&name, *lang, *kind, "./.dunlin/sdk/x");
+                let files = files(&name, *lang, *kind);
                 let has = |wanted: &str| files.iter().any(|(path, _)| path == Path::new(wanted));
                 assert!(has("function.yaml") && has("README.md") && has(".gitignore"), "{lang:?} {kind:?}");
                 let manifest = &files.iter().find(|(path, _)| path == Path::new("function.yaml")).unwrap().1;
                 assert!(manifest.contains("name: greeter"), "{manifest}");
                 for (path, text) in &files {
+                    let text = text.replace("{{sdk}}", "").replace("{{venv}}", "");
                     assert!(!text.contains("{{"), "{lang:?} {kind:?} {}: {text}", path.display());
                 }
                 assert!(files.iter().any(|(path, _)| path.starts_with("tests")), "{lang:?} {kind:?} has a case");

@@ -16,7 +16,7 @@ use dunlin_gateway::{
     logs::LogBuffer,
     sources::Supervisor,
 };
-use dunlin_runtime::{RuntimeConfig, Wasm};
+use dunlin_runtime::{Compiler, RuntimeConfig, Wasm};
 use dunlin_store::Store;
 use dunlin_triggers::{AllowedFolders, Upstreams};
 use std::{
@@ -87,6 +87,10 @@ pub(crate) struct UpArgs {
     /// How long a connection may be idle. Make it longer than a proxy in front keeps its connections.
     #[arg(long, value_name = "TIME", env = "DUNLIN_IDLE", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Limits")]
     pub(crate) idle: Duration,
+
+    /// How components are compiled: `dunlin dev` and `dunlin test` are in a hurry.
+    #[arg(skip)]
+    pub(crate) compiler: Option<Compiler>,
 
     /// How the platform's own log is written, to stderr.
     #[arg(long, value_name = "FORMAT", env = "DUNLIN_LOG_FORMAT", default_value = "text", help_heading = "Log")]
@@ -190,6 +194,7 @@ impl Platform {
         );
         config.sandboxes = args.sandboxes;
         config.idle = args.code_idle;
+        config.compiler = args.compiler.unwrap_or(config.compiler);
         let runtime = Arc::new(Wasm::start(&config, Arc::clone(&secrets) as _, Arc::clone(&logs) as _)?);
         let uploads = args.data.join("uploads");
         let backend = Backend::of(store);

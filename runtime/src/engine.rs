@@ -4,7 +4,7 @@
 //! taken, its memory is a copy-on-write view of the component's image, and giving it back is one `madvise`. Reserved
 //! addresses cost nothing; what a sandbox writes does.
 
-use crate::RuntimeConfig;
+use crate::{Compiler, RuntimeConfig};
 use std::{
     sync::{
         Arc,
@@ -15,7 +15,7 @@ use std::{
 };
 use wasmtime::{
     Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    RegallocAlgorithm,
+    RegallocAlgorithm, Strategy,
 };
 
 /// How often running code looks up: a guest that computes gives way to others after this.
@@ -77,6 +77,9 @@ pub(crate) fn new_engine(config: &RuntimeConfig, concurrent: bool) -> wasmtime::
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
+    if config.compiler == Compiler::Baseline {
+        engine.strategy(Strategy::Winch);
+    }
     Engine::new(&engine)
 }
 

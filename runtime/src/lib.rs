@@ -41,8 +41,12 @@ use crate::{
 };
 use bytes::Bytes;
 use dunlin_events::{
-    BoxFuture, Component, Digest, Failure, Function, Manifest, Runtime, Shape, Version, logs::LogSink,
-    manifest::{Build, Problem}, runtime::CompileError, secrets::Secrets, units::ByteSize,
+    BoxFuture, Component, Digest, Failure, Function, Manifest, Runtime, Shape, Version,
+    logs::LogSink,
+    manifest::{Build, Problem},
+    runtime::CompileError,
+    secrets::Secrets,
+    units::ByteSize,
 };
 use std::{
     collections::HashSet,
@@ -72,11 +76,27 @@ pub struct RuntimeConfig {
     pub workers: NonZeroU32,
     /// How long a function's code stays in memory after its last invocation.
     pub idle: Duration,
+    pub compiler: Compiler,
+}
+
+/// How components are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compiler {
+    /// To fast code.
+    Optimizing,
+    /// Fast, to code that is some times slower: for who changes a function and wants to see it run.
+    Baseline,
 }
 
 impl RuntimeConfig {
     pub fn new(cache: PathBuf, workers: NonZeroU32) -> Self {
-        Self { cache, sandboxes: NonZeroU32::new(1000).expect("1000 is not 0"), workers, idle: Duration::from_secs(60) }
+        Self {
+            cache,
+            sandboxes: NonZeroU32::new(1000).expect("1000 is not 0"),
+            workers,
+            idle: Duration::from_secs(60),
+            compiler: Compiler::Optimizing,
+        }
     }
 }
 

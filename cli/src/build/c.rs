@@ -2,7 +2,6 @@
 //! module. The platform makes a component of it when it is deployed.
 
 use super::{Project, tools};
-use anyhow::Context as _;
 
 const ZIG: &str = "ziglang==0.17.0";
 const STACK: &str = "-Wl,-z,stack-size=1048576";
@@ -10,9 +9,7 @@ const STACK: &str = "-Wl,-z,stack-size=1048576";
 pub(super) async fn build(project: &Project) -> anyhow::Result<()> {
     let python = tools::from_python_index(project, "zig-0.17.0", &[ZIG]).await?;
     let cache = project.tool("zig-cache");
-    let built = project.tool("built");
-    std::fs::create_dir_all(&built).with_context(|| format!("`{}` can't be made", built.display()))?;
-    let module = built.join(format!("{}.wasm", project.name));
+    let module = project.built("c", "module.wasm")?;
     let mut compile = tools::command(python);
     compile
         // Zig's own stack of 16 MiB would be most of what a small function takes.

@@ -9,11 +9,14 @@
 //! half a file, and the same source gives the same bytes.
 
 mod c;
+mod componentize;
+mod go;
 mod project;
+mod python;
 mod rust;
 mod tools;
 
-pub(crate) use project::{bring, own, sdk_path};
+pub(crate) use project::{bring, own, sdk_path, venv_path};
 
 use project::Project;
 
@@ -22,6 +25,7 @@ use crate::{
     output::{BOLD, PLAIN, tell},
     report::Failure,
 };
+use anyhow::Context as _;
 use clap::Args;
 use dunlin_events::manifest::{Build, Source};
 use std::{
@@ -96,8 +100,29 @@ async fn compile(project: &Project, source: &Source) -> anyhow::Result<()> {
     match source {
         Source::Rust(_) => rust::build(project).await,
         Source::C(_) => c::build(project).await,
-        Source::JavaScript(_) | Source::Python(_) | Source::Go(_) => unreachable!(),
+        Source::Go(_) => go::build(project).await,
+        Source::Python(_) => python::build(project).await,
+        Source::JavaScript(_) => unreachable!(),
     }
+}
+
+/// What `dunlin dev` deploys in place of the component, where that is sooner there.
+pub(crate) struct Developed {
+    pub(crate) component: PathBuf,
+    /// What has to be in the function's environment.
+    pub(crate) variable: (String, String),
+}
+
+/// Builds for `dunlin dev`.
+pub(crate) async fn develop(file: &mut ManifestFile) -> anyhow::Result<()> {
+    let Some(Build::Source(source @ Source::Python(_))) = &file.manifest.build else {
+        return build(file).await;
+    };
+    tell(format_args!("{BOLD}preparing `{}`{PLAIN}", file.manifest.name));
+    let Developed { component, variable: (name, value) } = python::develop(&Project::of(file, source)?).await?;
+    file.stand_in = Some(component);
+    file.manifest.allow.env.insert(name.parse().context("it is a variable's name")?, value);
+    Ok(())
 }
 
 /// A command that ends when the one who waits for it goes away.

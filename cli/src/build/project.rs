@@ -65,6 +65,19 @@ struct Wit;
 #[exclude = "target/*"]
 struct Rust;
 
+#[derive(RustEmbed)]
+#[folder = "../sdk/python"]
+#[include = "dunlin/*.py"]
+#[include = "dunlin/py.typed"]
+#[include = "README.md"]
+struct Python;
+
+#[derive(RustEmbed)]
+#[folder = "../sdk/go"]
+#[exclude = "*_test.go"]
+#[exclude = "generate.sh"]
+struct Go;
+
 impl Project {
     pub(crate) fn of(file: &ManifestFile, source: &Source) -> anyhow::Result<Self> {
         let failed = || format!("`{}` can't be read", file.folder().display());
@@ -86,9 +99,21 @@ impl Project {
         })
     }
 
-    /// The project in a folder, for what is to be there before there is a function.
-    pub(crate) fn sdk(&self, source: &Source) -> anyhow::Result<PathBuf> {
-        bring(&self.own, source.language())
+    /// The SDK of a language, as this binary has it. The WIT is in the folder `wit` beside it.
+    pub(crate) fn sdk(&self, language: &str) -> anyhow::Result<PathBuf> {
+        bring(&self.own, language)
+    }
+
+    /// The function's own environment of Python: `.dunlin/venv/NAME`. It may not be there.
+    pub(crate) fn venv(&self) -> PathBuf {
+        self.own.join("venv").join(&self.name)
+    }
+
+    /// A file that is made on the way to a component: `.dunlin/built/LANGUAGE/NAME/FILE`. Its folder is there.
+    pub(crate) fn built(&self, language: &str, file: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.own.join("built").join(language).join(&self.name);
+        fs::create_dir_all(&folder).with_context(|| format!("`{}` can't be made", folder.display()))?;
+        Ok(folder.join(file))
     }
 
     /// The folder of a tool: `.dunlin/tools/NAME`. It may not be there.
@@ -140,14 +165,22 @@ pub(crate) fn sdk_path(folder: &Path, language: &str) -> String {
     format!("{way}.dunlin/sdk/{language}")
 }
 
+/// Where a function in Python has its environment, as a path from its folder.
+pub(crate) fn venv_path(folder: &Path, name: &str) -> String {
+    sdk_path(folder, name).replacen("/sdk/", "/venv/", 1)
+}
+
 /// Sees to it that an SDK and the WIT are in a project's `.dunlin/sdk`, as this binary has them. Answers with the SDK's folder.
 pub(crate) fn bring(own: &Path, language: &str) -> anyhow::Result<PathBuf> {
     make_own(own)?;
     let sdk = own.join("sdk");
     unpack::<Wit>(&sdk.join("wit"))?;
     let folder = sdk.join(language);
-    if language == "rust" {
-        unpack::<Rust>(&folder)?;
+    match language {
+        "rust" => unpack::<Rust>(&folder)?,
+        "python" => unpack::<Python>(&folder)?,
+        "go" => unpack::<Go>(&folder)?,
+        _ => {}
     }
     Ok(folder)
 }

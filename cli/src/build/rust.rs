@@ -3,7 +3,6 @@
 use super::{Project, tools};
 use crate::report::Failure;
 use anyhow::Context as _;
-use dunlin_events::manifest::Source;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -20,7 +19,7 @@ pub(super) async fn build(project: &Project) -> anyhow::Result<()> {
         let what = format!("Rust has no target `{TARGET}` here");
         return Err(Failure::new(what).help(format!("rustup target add {TARGET}")).into());
     }
-    project.sdk(&Source::Rust(".".into()))?;
+    project.sdk("rust")?;
     let mut compile = tools::command(cargo);
     compile
         .args(["build", "--release", "--target", TARGET, "--message-format=json-render-diagnostics"])

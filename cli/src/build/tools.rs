@@ -54,8 +54,16 @@ pub(crate) async fn first_line(program: impl AsRef<OsStr>, arguments: &[&str]) -
     output.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// The same, with a spinner that says what is going on.
+pub(crate) async fn run_quietly(command: &mut Command, doing: &str) -> anyhow::Result<Output> {
+    let spinner = spinner(doing.to_owned());
+    let ended = run(command, doing).await;
+    spinner.finish_and_clear();
+    ended
+}
+
 /// A folder that is made once, by `make`. One that was broken off is made anew.
-pub(crate) async fn made_once(
+async fn made_once(
     folder: &Path,
     what: &str,
     make: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
@@ -64,6 +72,16 @@ pub(crate) async fn made_once(
     if complete.exists() {
         return Ok(());
     }
+    made_anew(folder, what, make).await?;
+    fs::write(&complete, "").with_context(|| format!("`{}` can't be made", folder.display()))
+}
+
+/// A folder that is made by `make`, whatever was there.
+pub(crate) async fn made_anew(
+    folder: &Path,
+    what: &str,
+    make: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let failed = || format!("`{}` can't be made", folder.display());
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(failed)?;
@@ -75,15 +93,19 @@ pub(crate) async fn made_once(
     }
     let made = make(folder).await;
     spinner.finish_and_clear();
-    made?;
-    fs::write(complete, "").with_context(failed)
+    made
+}
+
+/// Writes a file, unless it is so already: compilers look at its time.
+pub(crate) fn write_if_other(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    if fs::read(path).is_ok_and(|before| before == content) { Ok(()) } else { fs::write(path, content) }
 }
 
 /// Packages of the Python index in an environment of their own, `.dunlin/tools/NAME`. Answers with its `python`.
 pub(crate) async fn from_python_index(project: &Project, name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let folder = project.tool(name);
     made_once(&folder, &packages.join(", "), async |folder| {
-        environment(folder).await?;
+        environment(folder, &[]).await?;
         let mut install = command(python_of(folder));
         install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]).args(packages);
         run(&mut install, "`pip install`").await.map(drop)
@@ -93,18 +115,29 @@ pub(crate) async fn from_python_index(project: &Project, name: &str, packages: &
 }
 
 /// Makes a virtual environment of Python.
-async fn environment(folder: &Path) -> anyhow::Result<()> {
+pub(crate) async fn environment(folder: &Path, options: &[&str]) -> anyhow::Result<()> {
     let python = find("python3").or_else(|| find("python")).ok_or_else(|| {
         Failure::new("there is no `python3`, which installs the tools of this language")
             .help("install Python 3.10 or later: `apt install python3-venv`, `brew install python`, or python.org")
     })?;
     let mut make = command(python);
-    make.args(["-m", "venv"]).arg(folder);
+    make.args(["-m", "venv"]).args(options).arg(folder);
     run(&mut make, "`python3 -m venv`").await.map(drop).map_err(|error| {
         Failure::new(error.to_string()).help("Debian and Ubuntu have it in `apt install python3-venv`").into()
     })
 }
 
-fn python_of(environment: &Path) -> PathBuf {
+/// The `python` of an environment.
+pub(crate) fn python_of(environment: &Path) -> PathBuf {
     if cfg!(windows) { environment.join("Scripts/python.exe") } else { environment.join("bin/python") }
+}
+
+/// The folder an environment has its packages in.
+pub(crate) fn packages_of(environment: &Path) -> anyhow::Result<PathBuf> {
+    let windows = environment.join("Lib/site-packages");
+    let lib = fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
+    lib.map(|entry| entry.path().join("site-packages"))
+        .chain([windows])
+        .find(|path| path.is_dir())
+        .ok_or_else(|| Failure::new(format!("`{}` is no environment of Python", environment.display())).into())
 }

@@ -26,7 +26,7 @@ use crate::report::Failure;
 use anyhow::Context as _;
 use dunlin_events::{
     Manifest,
-    manifest::{Problem, Trigger},
+    manifest::{Build, Problem, Source, Trigger},
 };
 use std::path::{Component, Path, PathBuf};
 
@@ -38,6 +38,8 @@ const MOST_BYTES: u64 = 1 << 20;
 pub(crate) struct ManifestFile {
     pub(crate) path: PathBuf,
     pub(crate) manifest: Manifest,
+    /// A component that is deployed in place of the manifest's.
+    pub(crate) stand_in: Option<PathBuf>,
     text: String,
     root: Node,
 }
@@ -91,7 +93,7 @@ impl ManifestFile {
         };
         match read(&text, environment) {
             Ok((manifest, root)) => {
-                let mut file = Self { path, manifest, text, root };
+                let mut file = Self { path, manifest, stand_in: None, text, root };
                 file.anchor();
                 Ok(file)
             }
@@ -120,6 +122,11 @@ impl ManifestFile {
         FileProblems { path: self.path.clone(), text: self.text.clone(), diagnostics }
     }
 
+    /// Whether what `dunlin dev` deploys of it is made anew each time it reads the manifest: the source is part of it.
+    pub(crate) fn is_developed(&self) -> bool {
+        matches!(self.manifest.build, Some(Build::Source(Source::Python(_))))
+    }
+
     /// The folder the manifest is in.
     pub(crate) fn folder(&self) -> &Path {
         match self.path.parent() {
@@ -130,7 +137,7 @@ impl ManifestFile {
 
     /// The component's file.
     pub(crate) fn component(&self) -> PathBuf {
-        self.folder().join(&self.manifest.component)
+        self.stand_in.clone().unwrap_or_else(|| self.folder().join(&self.manifest.component))
     }
 }
 

@@ -25,6 +25,7 @@ use dunlin_events::{
 use dunlin_gateway::api::{
     Cleared, ConsumerDetail, DeadLetterList, EventPage, KeyList, LogLine, PublishResponse, Published,
 };
+use dunlin_runtime::Compiler;
 use http::{HeaderName, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -63,6 +64,7 @@ impl Stage {
         (options.listen, options.admin, options.token) = (free, free, None);
         (options.data, options.secrets) = (data, Some(secrets.clone()));
         (options.tls_cert, options.tls_key) = (None, None);
+        options.compiler = Some(Compiler::Baseline);
         let platform = Platform::start(options).await?;
         let client = |server: String| Client::new(&ServerArgs { server: Some(server), token: None });
         let (client, functions) = (client(platform.admin_url())?, client(platform.functions_url())?);
