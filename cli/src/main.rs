@@ -114,15 +114,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(*args).map(done),
         Command::Schema => schema::run().map(done),
         Command::Completions { shell } => completions(shell).map(done),
-        Command::Dev(args) => {
-            // With a platform in this process there is more than one thing to do at a time.
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-            runtime.context("no threads can be had")?.block_on(dev::run(args))
-        }
-        Command::Test(args) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-            runtime.context("no threads can be had")?.block_on(interruptible(test::run(args)))
-        }
+        Command::Dev(args) => with_platform(dev::run(args)),
+        Command::Test(args) => with_platform(interruptible(test::run(args))),
         Command::Client(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.context("no event loop can be had")?;
@@ -132,6 +125,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             ended
         }
     }
+}
+
+/// Runs a command with a platform in this process: there is more than one thing to do at a time.
+fn with_platform(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be had")?;
+    let ended = runtime.block_on(command);
+    // It ends with the process: sandboxes that wait to be used again hold on to its clock.
+    std::mem::forget(runtime);
+    ended
 }
 
 async fn run_client(command: ClientCommand) -> anyhow::Result<ExitCode> {

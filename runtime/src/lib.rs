@@ -29,6 +29,9 @@ mod output;
 mod publish;
 mod sandbox;
 mod sink;
+mod snapshot;
+
+pub use snapshot::{SnapshotError, snapshot};
 
 use crate::{
     code::Code,

@@ -61,7 +61,8 @@ async fn begins(language: Language) {
         let told = project.succeeds(&["test", function]);
         assert!(told.contains("1 case passed, 0 failed"), "{told}");
         if let [program, arguments @ ..] = tests {
-            let program = if program.contains('/') { project.path(program) } else { PathBuf::from(program) };
+            let program = program.replace("{name}", function);
+            let program = if program.contains('/') { project.path(&program) } else { PathBuf::from(program) };
             let mut own = Command::new(program);
             own.args(arguments).current_dir(project.path(function)).env_remove("CARGO_TARGET_DIR");
             let output = own.output().unwrap();
@@ -134,6 +135,24 @@ async fn c() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript() {
+    let mistake = ("src/index.ts", "state.increment(", "state.increment((", "Expected \")\"");
+    begins(Language { name: "javascript", tests: &["npm", "test", "--silent"], mistake }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python() {
+    let mistake = ("app.py", "def on_event(", "def on_event((", "SyntaxError");
+    begins(Language { name: "python", tests: &[".dunlin/venv/{name}/bin/python", "-m", "unittest"], mistake }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn go() {
+    let mistake = ("main.go", "dunlin.Handle(", "dunlin.Handel(", "undefined: dunlin.Handel");
+    begins(Language { name: "go", tests: &["go", "test", "./..."], mistake }).await;
+}
+
 /// A folder for a case that is no template.
 fn write(folder: &Path, file: &str, text: &str) {
     let path = folder.join(file);
@@ -180,6 +199,51 @@ async fn cases_are_recorded_from_a_topic_and_fail_when_the_function_changes() {
     let output = project.dunlin(&["test", "relay"]);
     assert_eq!(output.status.code(), Some(3), "{}", shown(&output));
     assert!(shown(&output).contains("parcels-1.event.json` is no case: unknown field `retruns`"), "{}", shown(&output));
+}
+
+/// The shop's functions, each in a language of its own, and the chain from an order to what came of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shop_speaks_five_languages() {
+    let shop = repository().join("functions/orders");
+    let others = ["invoicing", "ledger", "mailer", "labels"];
+    for function in others {
+        let folder = shop.join(function);
+        let output = command(&["build", folder.to_str().unwrap()]).env_remove("CARGO_TARGET_DIR").output().unwrap();
+        assert!(output.status.success(), "{}", shown(&output));
+    }
+    let labels = shop.join("labels");
+    let output = command(&["test", labels.to_str().unwrap(), "--no-build"]).output().unwrap();
+    assert!(output.status.success(), "{}", shown(&output));
+
+    let platform = Platform::start();
+    let rust = ["orders-api", "billing", "inventory", "shipment", "order-view", "orders-query"];
+    let folders: Vec<_> = rust.iter().chain(&others).map(|name| shop.join(name).display().to_string()).collect();
+    let mut arguments = vec!["deploy"];
+    arguments.extend(folders.iter().map(String::as_str));
+    let output = platform.dunlin(&arguments);
+    assert!(output.status.success(), "{}", shown(&output));
+    let order = json!({ "customer": "ada", "items": [{ "sku": "tea", "quantity": 2, "price": 450 }] });
+    for number in 0..3 {
+        let request = http::Request::post(platform.url("/orders"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", number.to_string())
+            .body(order.to_string().into())
+            .unwrap();
+        assert_eq!(platform.send(request).await.status, StatusCode::ACCEPTED);
+    }
+
+    let invoices = events(&platform, "invoices", 3).await;
+    let numbers: Vec<_> = invoices.iter().map(|event| event["event"]["data"]["invoice"].as_str().unwrap()).collect();
+    let year = &numbers[0][..4];
+    assert_eq!(numbers, [1, 2, 3].map(|number| format!("{year}-{number:06}")), "no gap");
+    let posted = events(&platform, "ledger", 3).await;
+    assert_eq!(posted[2]["event"]["type"], "ledger.posted");
+    let mails = events(&platform, "mails", 6).await;
+    assert!(mails.iter().all(|mail| mail["event"]["type"] == "mail.wanted"), "{mails:#?}");
+    let labels = events(&platform, "labels", 3).await;
+    assert!(labels[0]["event"]["data"].as_str().unwrap().contains("| ORDER "), "{labels:#?}");
+    let revenue = platform.dunlin(&["state", "list", "function:ledger"]);
+    assert!(shown(&revenue).contains("revenue"), "{}", shown(&revenue));
 }
 
 #[test]

@@ -11,6 +11,7 @@
 mod c;
 mod componentize;
 mod go;
+mod javascript;
 mod project;
 mod python;
 mod rust;
@@ -27,7 +28,10 @@ use crate::{
 };
 use anyhow::Context as _;
 use clap::Args;
-use dunlin_events::manifest::{Build, Source};
+use dunlin_events::{
+    Manifest,
+    manifest::{Build, Source},
+};
 use std::{
     path::{Path, PathBuf},
     time::Instant,
@@ -69,7 +73,7 @@ pub(crate) async fn build(file: &ManifestFile) -> anyhow::Result<()> {
     let begun = Instant::now();
     match build {
         Build::Command(command) => run_command(file, command).await?,
-        Build::Source(source) => compile(&Project::of(file, source)?, source).await?,
+        Build::Source(source) => compile(&Project::of(file, source)?, source, &file.manifest).await?,
     }
     let component = file.component();
     let failed = format!("`{name}` was not built");
@@ -96,13 +100,13 @@ async fn run_command(file: &ManifestFile, command: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn compile(project: &Project, source: &Source) -> anyhow::Result<()> {
+async fn compile(project: &Project, source: &Source, manifest: &Manifest) -> anyhow::Result<()> {
     match source {
         Source::Rust(_) => rust::build(project).await,
         Source::C(_) => c::build(project).await,
         Source::Go(_) => go::build(project).await,
         Source::Python(_) => python::build(project).await,
-        Source::JavaScript(_) => unreachable!(),
+        Source::JavaScript(_) => javascript::build(project, manifest).await,
     }
 }
 

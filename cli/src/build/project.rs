@@ -66,6 +66,14 @@ struct Wit;
 struct Rust;
 
 #[derive(RustEmbed)]
+#[folder = "../sdk/javascript"]
+#[include = "src/*"]
+#[include = "engine/*.wasm"]
+#[include = "package.json"]
+#[include = "README.md"]
+struct JavaScript;
+
+#[derive(RustEmbed)]
 #[folder = "../sdk/python"]
 #[include = "dunlin/*.py"]
 #[include = "dunlin/py.typed"]
@@ -178,6 +186,7 @@ pub(crate) fn bring(own: &Path, language: &str) -> anyhow::Result<PathBuf> {
     let folder = sdk.join(language);
     match language {
         "rust" => unpack::<Rust>(&folder)?,
+        "javascript" => unpack::<JavaScript>(&folder)?,
         "python" => unpack::<Python>(&folder)?,
         "go" => unpack::<Go>(&folder)?,
         _ => {}

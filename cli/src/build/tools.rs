@@ -63,7 +63,7 @@ pub(crate) async fn run_quietly(command: &mut Command, doing: &str) -> anyhow::R
 }
 
 /// A folder that is made once, by `make`. One that was broken off is made anew.
-async fn made_once(
+pub(crate) async fn made_once(
     folder: &Path,
     what: &str,
     make: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,

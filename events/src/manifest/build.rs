@@ -56,7 +56,7 @@ impl Source {
     /// Whether its components import all that the platform offers, whatever the function uses of it: an interpreter doesn't
     /// know that before the function runs.
     pub const fn imports_everything(&self) -> bool {
-        matches!(self, Self::JavaScript(_) | Self::Python(_))
+        matches!(self, Self::Python(_))
     }
 }
 

