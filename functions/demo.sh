@@ -31,6 +31,11 @@ esac
 # The commands below speak to this platform, whatever the caller's environment points them to.
 unset DUNLIN_SERVER DUNLIN_TOKEN DUNLIN_LISTEN DUNLIN_ADMIN DUNLIN_DATA
 
+# Those of the shop that aren't Rust: the platform's own command gets what they are compiled with.
+for function in invoicing ledger mailer labels; do
+  "$dunlin" build "orders/$function"
+done
+
 output=$(mktemp)
 platform=
 # Each signal is handed on: the platform lets running requests finish at the first and ends at once at the second.
@@ -154,6 +159,11 @@ shown orders 4
 shown payments 4
 shown stock 4
 shown shipments 3
+# In Python, Go, TypeScript and C.
+shown invoices 3
+shown ledger 3
+shown mails 6
+shown labels 3
 # It comes last, and counts from the beginning.
 "$dunlin" deploy orders/analytics --server "$server" >/dev/null
 [ "$mode" = check ] || say

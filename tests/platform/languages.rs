@@ -20,14 +20,12 @@ struct Language {
     mistake: (&'static str, &'static str, &'static str, &'static str),
 }
 
-/// A project in a repository, whose functions share tools.
+/// A folder for functions within this repository, so that they share its tools.
 struct Project(TempDir);
 
 impl Project {
     fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        fs::create_dir(folder.path().join(".git")).unwrap();
-        Self(folder)
+        Self(TempDir::new_in(repository().join("functions/target")).unwrap())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -35,8 +33,13 @@ impl Project {
     }
 
     fn dunlin(&self, arguments: &[&str]) -> Output {
-        // Guests are built in their own folder, wherever the tests are.
-        command(arguments).current_dir(self.0.path()).env_remove("CARGO_TARGET_DIR").output().unwrap()
+        self.own(command(arguments)).output().unwrap()
+    }
+
+    /// In Rust, what both functions need is built once.
+    fn own(&self, mut command: Command) -> Command {
+        command.current_dir(self.0.path()).env("CARGO_TARGET_DIR", self.0.path().join("target"));
+        command
     }
 
     fn succeeds(&self, arguments: &[&str]) -> String {
@@ -53,34 +56,36 @@ impl Project {
 async fn begins(language: Language) {
     let Language { name, tests, mistake: (file, right, wrong, complaint) } = language;
     let project = Project::new();
-    project.make("web", name, "http");
-    project.make("count", name, "topic");
+    let [web, count] = ["web", "count"].map(|function| format!("{function}-{name}"));
+    project.make(&web, name, "http");
+    project.make(&count, name, "topic");
 
     // Built, and tested in the sandbox, as the README says.
-    for function in ["web", "count"] {
+    for function in [&web, &count] {
         let told = project.succeeds(&["test", function]);
         assert!(told.contains("1 case passed, 0 failed"), "{told}");
         if let [program, arguments @ ..] = tests {
-            let program = program.replace("{name}", function);
-            let program = if program.contains('/') { project.path(&program) } else { PathBuf::from(program) };
-            let mut own = Command::new(program);
-            own.args(arguments).current_dir(project.path(function)).env_remove("CARGO_TARGET_DIR");
-            let output = own.output().unwrap();
+            let program = match program.strip_prefix(".dunlin") {
+                Some(rest) => repository().join(format!(".dunlin{rest}").replace("{name}", function)),
+                None => PathBuf::from(program),
+            };
+            let mut own = project.own(Command::new(program));
+            let output = own.args(arguments).current_dir(project.path(function)).output().unwrap();
             assert!(output.status.success(), "{}", shown(&output));
         }
     }
 
     // The same source gives the same bytes, and a mistake leaves what was there.
-    let component = project.path("count/build/count.wasm");
+    let component = project.path(&format!("{count}/build/{count}.wasm"));
     let built = fs::read(&component).unwrap();
     fs::remove_file(&component).unwrap();
-    project.succeeds(&["build", "count"]);
+    project.succeeds(&["build", &count]);
     assert!(fs::read(&component).unwrap() == built, "the same source gave other bytes");
-    let source = project.path(&format!("count/{file}"));
+    let source = project.path(&format!("{count}/{file}"));
     let text = fs::read_to_string(&source).unwrap();
     assert!(text.contains(right), "{text}");
     fs::write(&source, text.replacen(right, wrong, 1)).unwrap();
-    let output = project.dunlin(&["build", "count"]);
+    let output = project.dunlin(&["build", &count]);
     assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
     assert!(shown(&output).contains(complaint), "{}", shown(&output));
     assert!(fs::read(&component).unwrap() == built);
@@ -89,12 +94,16 @@ async fn begins(language: Language) {
     let platform = Platform::start();
     let output = platform.dunlin(&["deploy", project.0.path().to_str().unwrap()]);
     assert!(output.status.success(), "{}", shown(&output));
-    let answer = if name == "c" { platform.post("/web", "a quiet bird").await } else { platform.get("/web/ada").await };
+    let answer = if name == "c" {
+        platform.post(&format!("/{web}"), "a quiet bird").await
+    } else {
+        platform.get(&format!("/{web}/ada")).await
+    };
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     for _ in 0..3 {
         publish(&platform, "orders", "order.created", "{\"total\": 5}");
     }
-    let returned = events(&platform, "count.events", 3).await;
+    let returned = events(&platform, &format!("{count}.events"), 3).await;
     assert_eq!(returned.len(), 3);
 }
 
@@ -130,7 +139,7 @@ async fn c() {
     begins(Language {
         name: "c",
         tests: &[],
-        mistake: ("main.c", "long words", "lang words", "unknown type name 'lang'"),
+        mistake: ("main.c", "long words", "lang words", "use of undeclared identifier 'lang'"),
     })
     .await;
 }
@@ -163,6 +172,7 @@ fn write(folder: &Path, file: &str, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn cases_are_recorded_from_a_topic_and_fail_when_the_function_changes() {
     let platform = Platform::start();
+    platform.dunlin(&["topics", "create", "parcels"]);
     publish(&platform, "parcels", "parcel.sent", "{\"weight\": 6}");
     publish(&platform, "parcels", "parcel.sent", "{\"weight\": 7}");
 

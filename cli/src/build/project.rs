@@ -218,7 +218,14 @@ fn unpack<E: RustEmbed>(folder: &Path) -> anyhow::Result<()> {
         files.iter().flat_map(|(name, file)| [name.as_bytes(), &[0], &file.metadata.sha256_hash()].concat()).collect();
     let digest = Digest::of(&all).to_string();
     let mark = folder.with_extension("digest");
-    if fs::read_to_string(&mark).is_ok_and(|before| before == digest) && folder.is_dir() {
+    let is_there = || fs::read_to_string(&mark).is_ok_and(|before| before == digest) && folder.is_dir();
+    if is_there() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder.parent().unwrap_or(folder)).with_context(failed)?;
+    let lock = fs::File::create(folder.with_extension("lock")).with_context(failed)?;
+    lock.lock().with_context(failed)?;
+    if is_there() {
         return Ok(());
     }
     match fs::remove_dir_all(folder) {

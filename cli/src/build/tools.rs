@@ -14,8 +14,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Output,
+    time::Duration,
 };
 use tokio::process::Command;
+
+/// How often is looked whether another process has installed what is wanted.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Where a program is, by the `PATH`.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
@@ -72,8 +76,26 @@ pub(crate) async fn made_once(
     if complete.exists() {
         return Ok(());
     }
+    let _alone = alone(&folder.with_extension("lock")).await?;
+    if complete.exists() {
+        return Ok(());
+    }
     made_anew(folder, what, make).await?;
     fs::write(&complete, "").with_context(|| format!("`{}` can't be made", folder.display()))
+}
+
+/// Waits until no other process has this lock. It is given back when what this answers with is dropped, or the process ends.
+async fn alone(path: &Path) -> anyhow::Result<fs::File> {
+    let failed = || format!("`{}` can't be locked", path.display());
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).with_context(failed)?;
+    let file = fs::File::create(path).with_context(failed)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(LOOK).await,
+            Err(fs::TryLockError::Error(error)) => return Err(error).with_context(failed),
+        }
+    }
 }
 
 /// A folder that is made by `make`, whatever was there.

@@ -16,7 +16,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use dunlin_events::{
-    Event, FunctionName,
+    Digest, Event, FunctionName,
     manifest::{From, Order, TopicTrigger, Trigger},
     state::Bucket,
     topics::{Offset, Topic, TopicName},
@@ -55,7 +55,11 @@ impl Stage {
     pub(super) async fn open(path: &Path) -> anyhow::Result<Self> {
         let failed = || format!("`{}` can't be read", path.display());
         let folder = path.canonicalize().with_context(failed)?;
-        let data = build::own(&folder)?.join("test");
+        // Functions of one project may be tested side by side.
+        let place = Digest::of(folder.as_os_str().as_encoded_bytes()).hex()[..16].to_owned();
+        let data = build::own(if folder.is_dir() { &folder } else { folder.parent().unwrap_or(&folder) })?
+            .join("test")
+            .join(place);
         clear(&data)?;
         let secrets = data.join("secrets");
         fs::create_dir_all(&secrets).with_context(|| format!("`{}` can't be made", secrets.display()))?;
@@ -113,7 +117,7 @@ impl Stage {
 /// Takes away what an earlier time left, but for the compiled code.
 fn clear(data: &Path) -> anyhow::Result<()> {
     if let Err(error @ dunlin_store::OpenError::InUse { .. }) = dunlin_store::Store::examine(data) {
-        let failure = Failure::refused("another `dunlin test` runs in this project").because(error);
+        let failure = Failure::refused("another `dunlin test` runs these functions").because(error);
         return Err(failure.help("wait for its end").into());
     }
     let Ok(entries) = fs::read_dir(data) else { return Ok(()) };
