@@ -263,14 +263,14 @@ fn open_files() -> Option<Check> {
     })
 }
 
-/// Whether Rust is there, and the targets that make WebAssembly.
+/// Whether the tools are there that functions are built with, for those languages whose tools `dunlin build` doesn't install.
 async fn toolchain() -> Vec<Check> {
     let Some(version) = output("rustc", &["--version"]).await else {
-        return vec![Check::warn(
-            "rust",
-            "there is no `rustc`",
-            "https://rustup.rs installs it; other languages need their own tools",
-        )];
+        return [
+            vec![Check::warn("rust", "there is no `rustc`", "for functions in Rust: https://rustup.rs")],
+            others().await,
+        ]
+        .concat();
     };
     let mut checks = vec![Check::ok("rust", version)];
     for target in ["wasm32-wasip2", "wasm32-wasip1"] {
@@ -279,6 +279,37 @@ async fn toolchain() -> Vec<Check> {
             Check::ok(target, "installed")
         } else {
             Check::warn(target, "not installed", format!("rustup target add {target}"))
+        });
+    }
+    checks.extend(others().await);
+    checks
+}
+
+/// Python installs what is missing of the others' tools.
+async fn others() -> Vec<Check> {
+    let python =
+        output("python3", &["-c", "import ensurepip, venv, sys; print('Python', sys.version.split()[0])"]).await;
+    let mut checks = vec![match &python {
+        Some(version) => Check::ok("python", version),
+        None => Check::warn(
+            "python",
+            "there is no `python3` with `venv`",
+            "for functions in Python and C, and for tools that are missing: `apt install python3-venv`, or python.org",
+        ),
+    }];
+    for (name, program, argument, languages) in
+        [("node", "npm", "--version", "JavaScript and TypeScript"), ("go", "go", "version", "Go")]
+    {
+        checks.push(match (output(program, &[argument]).await, &python) {
+            (Some(version), _) => Check::ok(name, format!("{program} {}", version.trim_start_matches("go version "))),
+            (None, Some(_)) => {
+                Check::ok(name, format!("there is no `{program}`: `dunlin build` installs one by Python"))
+            }
+            (None, None) => Check::warn(
+                name,
+                format!("there is no `{program}`"),
+                format!("for functions in {languages}: install it, or Python"),
+            ),
         });
     }
     checks

@@ -83,8 +83,6 @@ fn thread_time() -> Duration {
 /// The threads of the heavy lane.
 pub(crate) struct Lanes {
     heavy: tokio::runtime::Handle,
-    /// There until it is dropped.
-    threads: Option<tokio::runtime::Runtime>,
 }
 
 /// A sandbox's run.
@@ -98,21 +96,15 @@ impl Lanes {
             .enable_all()
             .on_thread_start(lower_priority)
             .build()?;
-        Ok(Self { heavy: heavy.handle().clone(), threads: Some(heavy) })
+        let handle = heavy.handle().clone();
+        // It ends with the process. A runtime that is shut down takes its clock from tasks that are being polled, which panics.
+        std::mem::forget(heavy);
+        Ok(Self { heavy: handle })
     }
 
     /// Runs a sandbox on the current thread's runtime until it turns out to be heavy.
     pub(crate) fn spawn(&self, run: Run, meter: Arc<Meter>) {
         tokio::spawn(Hot { run: Some(run), meter, heavy: self.heavy.clone() });
-    }
-}
-
-impl Drop for Lanes {
-    fn drop(&mut self) {
-        // A runtime can't be dropped from within another one; what still runs is cut off at its next tick.
-        if let Some(threads) = self.threads.take() {
-            threads.shutdown_background();
-        }
     }
 }
 

@@ -36,6 +36,13 @@ impl Project {
         self.own(command(arguments)).output().unwrap()
     }
 
+    /// One that has no tools yet.
+    fn apart() -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join(".git")).unwrap();
+        Self(folder)
+    }
+
     /// In Rust, what both functions need is built once.
     fn own(&self, mut command: Command) -> Command {
         command.current_dir(self.0.path()).env("CARGO_TARGET_DIR", self.0.path().join("target"));
@@ -258,7 +265,7 @@ async fn the_shop_speaks_five_languages() {
 
 #[test]
 fn what_a_build_lacks_is_told_with_the_fix() {
-    let project = Project::new();
+    let project = Project::apart();
     write(&project.path("a"), "function.yaml", "name: a\ncomponent: build/a.wasm\nbuild: { rust: ./nowhere }\n");
     let told = shown(&project.dunlin(&["build", "a"]));
     assert!(told.contains("there is no `") && told.contains("nowhere`"), "{told}");
