@@ -6,6 +6,7 @@ mod figures;
 mod functions;
 mod report;
 mod server;
+pub mod wrk;
 
 pub use figures::{Load, Times, median};
 pub use functions::Functions;

@@ -11,11 +11,10 @@
 //! meets all of them alike. Server and load generator share the cores: only the ratios mean something elsewhere.
 
 mod calls;
-mod wrk;
 
 use anyhow::Result;
 use calls::call_each;
-use dunlin_bench_harness::{self as harness, Functions, Load, Report, Server, Times, variable};
+use dunlin_bench_harness::{self as harness, Functions, Load, Report, Server, Times, variable, wrk};
 use std::{
     path::{Path, PathBuf},
     process::Command,

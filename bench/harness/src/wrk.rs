@@ -1,12 +1,18 @@
 //! Load by wrk.
 
+use crate::{Load, Server};
 use anyhow::{Context, Result, ensure};
-use dunlin_bench_harness::{Load, Server};
 use std::{process::Command, time::Duration};
 
 /// Loads a server and says what wrk measured.
 pub fn run(server: &Server, path: &str, connections: u32, time: Duration) -> Result<Load> {
+    run_with(server, path, connections, time, &[])
+}
+
+/// The same with headers, as `name: value`.
+pub fn run_with(server: &Server, path: &str, connections: u32, time: Duration, headers: &[&str]) -> Result<Load> {
     let output = Command::new("wrk")
+        .args(headers.iter().flat_map(|header| ["-H", header]))
         .args(["-t1", &format!("-c{connections}"), &format!("-d{}s", time.as_secs().max(1)), "--latency"])
         .arg(format!("http://{}{path}", server.address()))
         .output()
