@@ -236,6 +236,25 @@ mod tests {
     }
 
     #[test]
+    fn every_manifest_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut made = 0;
+        for lang in Language::value_variants() {
+            for kind in Kind::value_variants() {
+                let name: FunctionName = format!("{}-{kind:?}", lang.name()).to_lowercase().parse().unwrap();
+                make(&folder.path().join(name.as_str()), &name, *lang, *kind).unwrap();
+                made += 1;
+            }
+        }
+        let files = crate::manifest::read_all(&[folder.path()], &|_| None).unwrap();
+        assert_eq!(files.len(), made);
+        for file in files {
+            let kind = file.manifest.name.as_str().rsplit_once('-').unwrap().1;
+            assert_eq!(file.manifest.triggers[0].kind(), kind);
+        }
+    }
+
+    #[test]
     fn a_folder_that_is_there_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("greeter");

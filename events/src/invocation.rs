@@ -90,7 +90,8 @@ pub enum Failure {
     /// The request could not be read to its end: the caller went away, was too slow, or broke the protocol.
     #[error("the request broke off: {0}")]
     RequestBody(String),
-    /// The guest trapped. The text is for the operator: the reason, then the guest's backtrace, a line each.
+    /// The guest trapped. The text is for the operator: what the guest said last or the reason, then the guest's backtrace, a line
+    /// each.
     #[error("it trapped: {0}")]
     Trap(String),
     #[error("it ended without an answer")]

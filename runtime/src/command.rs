@@ -71,7 +71,7 @@ pub(crate) async fn run(
             Ok(Err(())) => drop(exit.send(1)),
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(code) => drop(exit.send(u8::try_from(code.0).unwrap_or(1))),
-                None => fate.fail(ward.explain(&error, policy)),
+                None => fate.fail(ward.explain(&error, policy, output)),
             },
         }
         // Only now: the store holds stdout, so whoever reads that sees its end after the verdict.

@@ -325,11 +325,11 @@ impl Loaded {
                 });
                 let store = Host::store(self.engine(), &self.surroundings, &output, exceeded);
                 let guest = sandbox::serve(store, pre, call, &self, &ward, &output, seat.as_ref());
-                sandbox::drive(guest, &ward, &self.policy, seat.as_ref(), &self.log).await;
+                sandbox::drive(guest, &ward, &self.policy, seat.as_ref(), &self.log, &output).await;
             }
             Entry::Command(pre) => {
                 let guest = command::run(pre, call, &self, &ward, &output, exceeded);
-                sandbox::drive(guest, &ward, &self.policy, None, &self.log).await;
+                sandbox::drive(guest, &ward, &self.policy, None, &self.log, &output).await;
             }
             Entry::Handler(_) => call.fate.fail(Failure::Start("it takes events, not requests".into())),
         }
@@ -349,7 +349,7 @@ impl Loaded {
         if let Entry::Handler(pre) = &self.code.entry {
             let store = Host::store(self.engine(), &self.surroundings, &output, Arc::clone(&ward.memory_exceeded));
             let guest = handler::run(store, pre, &errand, &self, &ward, &output);
-            sandbox::drive(guest, &ward, &self.policy, None, &self.log).await;
+            sandbox::drive(guest, &ward, &self.policy, None, &self.log, &output).await;
         }
         drop(tenancy);
         drop(errand.permit);

@@ -7,6 +7,7 @@ use dunlin_events::{
     secrets::SecretValue,
 };
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -20,6 +21,9 @@ use wasmtime_wasi::{
 
 /// A longer line is cut into several.
 const LINE_LIMIT: usize = 8 << 10;
+/// Lines of stderr, and bytes of them, that are kept as what a guest said before it trapped.
+const LAST_LINES: usize = 4;
+const LAST_BYTES: usize = 1 << 10;
 /// What a guest may write at once.
 const CHUNK: usize = 64 << 10;
 
@@ -65,6 +69,8 @@ struct State {
     dropped: u64,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// The last lines of stderr of the invocation, where it can be told.
+    last: VecDeque<String>,
 }
 
 impl Output {
@@ -77,6 +83,7 @@ impl Output {
             dropped: 0,
             stdout: Vec::new(),
             stderr: Vec::new(),
+            last: VecDeque::new(),
         })))
     }
 
@@ -90,6 +97,18 @@ impl Output {
             state.left = state.left.saturating_add(budget);
         }
         state.invocation = id;
+        state.last.clear();
+    }
+
+    /// What the invocation wrote to stderr last, in one line: a language's runtime says there why it traps.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let mut state = self.lock();
+        state.end_line(LogStream::Stderr);
+        let lines = state.last.iter().map(|line| line.trim());
+        // How to see more of Rust's stack is of no use to who reads it.
+        let lines: Vec<_> =
+            lines.filter(|line| !line.is_empty() && !line.starts_with("note: run with `RUST_")).collect();
+        (!lines.is_empty()).then(|| lines.join(" "))
     }
 
     /// Writes out what has no line end yet, and how much was dropped.
@@ -161,6 +180,12 @@ impl State {
             if text.contains(secret) {
                 text = text.replace(secret, "***");
             }
+        }
+        if stream == LogStream::Stderr && self.invocation.is_some() {
+            if self.last.len() == LAST_LINES {
+                self.last.pop_front();
+            }
+            self.last.push_back(text.chars().take(LAST_BYTES / LAST_LINES).collect());
         }
         let record = LogRecord::new(&self.log.function, self.log.version, stream, text);
         self.log.sink.record(match self.invocation {

@@ -150,7 +150,7 @@ impl Ward {
     }
 
     /// Why the guest broke off.
-    pub(crate) fn explain(&self, error: &wasmtime::Error, policy: &Policy) -> Failure {
+    pub(crate) fn explain(&self, error: &wasmtime::Error, policy: &Policy, output: &Output) -> Failure {
         if let Some(Unavailable(reason)) = error.downcast_ref() {
             return Failure::Unavailable(reason.clone());
         }
@@ -163,7 +163,9 @@ impl Ward {
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Failure::Exhausted(error.to_string());
         }
-        Failure::Trap(format!("{error:?}"))
+        // What matters comes first: a list shows a line.
+        let reason = output.last_words().unwrap_or_else(|| error.root_cause().to_string());
+        Failure::Trap(format!("{reason}\n{error:?}"))
     }
 }
 
@@ -174,6 +176,7 @@ pub(crate) async fn drive(
     policy: &Policy,
     seat: Option<&Seat>,
     log: &Log,
+    output: &Output,
 ) {
     let mut guest = pin!(guest);
     let mut sleep: Option<Pin<Box<Sleep>>> = None;
@@ -181,7 +184,7 @@ pub(crate) async fn drive(
         match ward.meter.measure(|| guest.as_mut().poll(cx)) {
             Poll::Ready(Ok(())) => return Poll::Ready(()),
             Poll::Ready(Err(error)) => {
-                ward.fail_all(&ward.explain(&error, policy), log);
+                ward.fail_all(&ward.explain(&error, policy, output), log);
                 return Poll::Ready(());
             }
             Poll::Pending => {}

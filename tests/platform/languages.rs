@@ -263,6 +263,175 @@ async fn the_shop_speaks_five_languages() {
     assert!(shown(&revenue).contains("revenue"), "{}", shown(&revenue));
 }
 
+/// A handler that goes wrong in the way its event's type says.
+const RUST: &str = r#"
+use dunlin::{Event, Result};
+
+#[dunlin::handler]
+fn on_event(event: Event) -> Result<()> {
+    match event.kind() {
+        "throws" => charge(),
+        "recurses" => drop(deep(1)),
+        "fills" => fill(),
+        _ => loop {
+            std::hint::black_box(());
+        },
+    }
+    Ok(())
+}
+
+fn charge() {
+    panic!("card refused");
+}
+
+#[inline(never)]
+fn deep(n: u64) -> u64 {
+    std::hint::black_box(deep(std::hint::black_box(n + 1)) + n)
+}
+
+fn fill() {
+    let mut all = Vec::new();
+    loop {
+        all.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+    }
+}
+"#;
+
+const TYPESCRIPT: &str = r#"
+import { handler } from "dunlin";
+
+export default handler(async (event) => {
+  if (event.type === "throws") charge();
+  else if (event.type === "recurses") deep(1);
+  else if (event.type === "fills") fill();
+  else for (;;);
+});
+
+function charge() {
+  throw new TypeError("card refused");
+}
+
+function deep(n: number): number {
+  return deep(n + 1) + n;
+}
+
+function fill() {
+  const all = [];
+  for (;;) all.push(new Uint8Array(1 << 20).fill(1));
+}
+"#;
+
+const PYTHON: &str = r#"
+import dunlin
+from dunlin import Event
+
+
+@dunlin.handler
+def on_event(event: Event) -> None:
+    if event.type == "throws":
+        charge()
+    elif event.type == "recurses":
+        deep(1)
+    elif event.type == "fills":
+        fill()
+    while True:
+        pass
+
+
+def charge() -> None:
+    raise ValueError("card refused")
+
+
+def deep(n: int) -> int:
+    return deep(n + 1) + n
+
+
+def fill() -> None:
+    everything = []
+    while True:
+        everything.append(bytearray(1 << 20))
+"#;
+
+const GO: &str = r#"package main
+
+import (
+	"context"
+
+	"dunlin.dev/go"
+)
+
+func main() { dunlin.Consume(onEvent) }
+
+func onEvent(ctx context.Context, event dunlin.Event[any]) error {
+	switch event.Type {
+	case "throws":
+		charge()
+	case "recurses":
+		deep(1)
+	case "fills":
+		fill()
+	}
+	for {
+	}
+}
+
+func charge() { panic("card refused") }
+
+//go:noinline
+func deep(n int) int { return deep(n+1) + n }
+
+func fill() {
+	var all [][]byte
+	for {
+		all = append(all, make([]byte, 1<<20))
+	}
+}
+"#;
+
+/// What goes wrong in a function comes back with its own words and its own stack, whatever the language.
+#[test]
+fn what_goes_wrong_is_told_in_the_functions_own_words() {
+    let spins = "it computed longer than";
+    let languages = [
+        (
+            "rust",
+            "src/lib.rs",
+            RUST,
+            ["card refused", "call stack exhausted", "memory", spins],
+            "panicked at src/lib.rs:",
+        ),
+        (
+            "javascript",
+            "src/index.ts",
+            TYPESCRIPT,
+            ["TypeError: card refused", "RangeError: Maximum call stack size exceeded", "memory", spins],
+            "at charge (src/index.ts:",
+        ),
+        ("python", "app.py", PYTHON, ["ValueError: card refused", "RecursionError", "MemoryError", spins], "in charge"),
+        ("go", "main.go", GO, ["panic: card refused", "call stack exhausted", "memory", spins], "main.charge"),
+    ];
+    let project = Project::new();
+    for (language, file, source, fails, stack) in languages {
+        let name = format!("wrong-{language}");
+        project.make(&name, language, "topic");
+        let folder = project.path(&name);
+        fs::write(folder.join(file), source).unwrap();
+        let manifest = folder.join("function.yaml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        let limits = text.find("limits:").unwrap();
+        fs::write(&manifest, format!("{}limits: {{ memory: 64MiB, cpu: 2s }}\n", &text[..limits])).unwrap();
+        fs::remove_dir_all(folder.join("tests")).unwrap();
+        for (kind, fails) in ["throws", "recurses", "fills", "spins"].into_iter().zip(fails) {
+            let case = json!({ "event": { "type": kind }, "fails": fails });
+            write(&folder, &format!("tests/{kind}.event.json"), &case.to_string());
+        }
+        let case = json!({ "event": { "type": "throws" }, "fails": stack });
+        write(&folder, "tests/stack.event.json", &case.to_string());
+        let told = project.succeeds(&["test", &name]);
+        assert!(told.contains("5 cases passed, 0 failed"), "{told}");
+    }
+}
+
 #[test]
 fn what_a_build_lacks_is_told_with_the_fix() {
     let project = Project::apart();
