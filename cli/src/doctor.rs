@@ -1,6 +1,7 @@
 //! `dunlin doctor`: looks at what tends to be wrong, and names the fix.
 
 use crate::{
+    build::first_line,
     client::{CallError, Client, ServerArgs, empty},
     output::{GREEN, PLAIN, RED, YELLOW, count, print, print_json},
     report::Exit,
@@ -17,7 +18,6 @@ use std::{
     process::ExitCode,
     time::{Duration, SystemTime},
 };
-use tokio::process::Command;
 
 /// Check the platform, this machine and the tools that build functions.
 ///
@@ -265,7 +265,7 @@ fn open_files() -> Option<Check> {
 
 /// Whether the tools are there that functions are built with, for those languages whose tools `dunlin build` doesn't install.
 async fn toolchain() -> Vec<Check> {
-    let Some(version) = output("rustc", &["--version"]).await else {
+    let Some(version) = first_line("rustc", &["--version"]).await else {
         return [
             vec![Check::warn("rust", "there is no `rustc`", "for functions in Rust: https://rustup.rs")],
             others().await,
@@ -274,7 +274,7 @@ async fn toolchain() -> Vec<Check> {
     };
     let mut checks = vec![Check::ok("rust", version)];
     for target in ["wasm32-wasip2", "wasm32-wasip1"] {
-        let folder = output("rustc", &["--print", "target-libdir", "--target", target]).await;
+        let folder = first_line("rustc", &["--print", "target-libdir", "--target", target]).await;
         checks.push(if folder.is_some_and(|folder| Path::new(&folder).is_dir()) {
             Check::ok(target, "installed")
         } else {
@@ -288,7 +288,7 @@ async fn toolchain() -> Vec<Check> {
 /// Python installs what is missing of the others' tools.
 async fn others() -> Vec<Check> {
     let python =
-        output("python3", &["-c", "import ensurepip, venv, sys; print('Python', sys.version.split()[0])"]).await;
+        first_line("python3", &["-c", "import ensurepip, venv, sys; print('Python', sys.version.split()[0])"]).await;
     let mut checks = vec![match &python {
         Some(version) => Check::ok("python", version),
         None => Check::warn(
@@ -300,7 +300,7 @@ async fn others() -> Vec<Check> {
     for (name, program, argument, languages) in
         [("node", "npm", "--version", "JavaScript and TypeScript"), ("go", "go", "version", "Go")]
     {
-        checks.push(match (output(program, &[argument]).await, &python) {
+        checks.push(match (first_line(program, &[argument]).await, &python) {
             (Some(version), _) => Check::ok(name, format!("{program} {}", version.trim_start_matches("go version "))),
             (None, Some(_)) => {
                 Check::ok(name, format!("there is no `{program}`: `dunlin build` installs one by Python"))
@@ -313,13 +313,6 @@ async fn others() -> Vec<Check> {
         });
     }
     checks
-}
-
-/// The first line a tool prints, if it is there and ends well.
-async fn output(tool: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(tool).args(arguments).kill_on_drop(true).output().await.ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

@@ -25,16 +25,16 @@ pub(crate) fn componentize(module: &[u8], wit: &Path) -> anyhow::Result<Vec<u8>>
     let mut module = module.to_vec();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     // What of the world the module doesn't import the component doesn't either.
-    let component = ComponentEncoder::default()
-        // The platform checks it at deploy.
-        .validate(false)
-        .module(&module)?
-        .adapter(
-            wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
-            wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-        )?
-        .encode()?;
-    Ok(component)
+    reactor(&module)?.encode()
+}
+
+/// An encoder for a module that is a library of WASI preview 1 and says what it is.
+pub(super) fn reactor(module: &[u8]) -> anyhow::Result<ComponentEncoder> {
+    // The platform checks it at deploy.
+    ComponentEncoder::default().validate(false).module(module)?.adapter(
+        wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+        wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    )
 }
 
 /// The world of a module that is a library; nothing for a command.

@@ -9,12 +9,16 @@
 
 use super::{
     Project,
+    componentize::reactor,
     project::Exports,
     tools::{self, made_once},
 };
-use crate::report::Failure;
+use crate::{manifest::plain, report::Failure};
 use anyhow::{Context as _, bail};
-use dunlin_events::manifest::{AllowState, Manifest};
+use dunlin_events::{
+    Digest,
+    manifest::{AllowState, Manifest},
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -121,21 +125,20 @@ async fn packages(project: &Project) -> anyhow::Result<()> {
     let none = ["dependencies", "devDependencies"]
         .iter()
         .all(|kind| package[kind].as_object().is_none_or(serde_json::Map::is_empty));
-    let locked = fs::read(project.folder.join("package-lock.json")).unwrap_or_default();
+    let lock = project.folder.join("package-lock.json");
     let modules = project.folder.join("node_modules");
-    let stamp = dunlin_events::Digest::of(&[&text[..], &locked].concat()).to_string();
+    // Both files, as they are now: `npm install` writes one of them.
+    let stamp = || Digest::of(&[&text[..], &fs::read(&lock).unwrap_or_default()].concat()).to_string();
     let mark = modules.join(".dunlin");
-    if none || fs::read_to_string(&mark).is_ok_and(|before| before == stamp) {
+    if none || fs::read_to_string(&mark).is_ok_and(|before| before == stamp()) {
         return Ok(());
     }
     let npm = npm(project).await?;
     let mut install = npm_command(&npm);
-    let way = if locked.is_empty() { "install" } else { "ci" };
+    let way = if lock.metadata().is_ok_and(|lock| lock.len() > 0) { "ci" } else { "install" };
     install.args([way, "--silent", "--no-fund", "--no-audit"]).current_dir(&project.folder);
     tools::run_quietly(&mut install, &format!("`npm {way}` for `{}`", project.name)).await?;
-    let locked = fs::read(project.folder.join("package-lock.json")).unwrap_or_default();
-    let stamp = dunlin_events::Digest::of(&[&text[..], &locked].concat()).to_string();
-    fs::create_dir_all(&modules).and_then(|()| fs::write(&mark, stamp)).context("`node_modules` can't be written")
+    fs::create_dir_all(&modules).and_then(|()| fs::write(&mark, stamp())).context("`node_modules` can't be written")
 }
 
 /// The program and its source map.
@@ -209,19 +212,6 @@ fn short_map(map: &[u8], out: &Path, folder: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(json!({ "sources": sources, "mappings": map["mappings"] }).to_string().into_bytes())
 }
 
-/// A path without `..`.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir => drop(plain.pop()),
-            std::path::Component::CurDir => {}
-            part => plain.push(part),
-        }
-    }
-    plain
-}
-
 /// Has what isn't allowed imported from [`DENIED`], and answers with a module of that name whose functions trap.
 fn deny(core: &[u8], allow: &[&str]) -> anyhow::Result<(Vec<u8>, Option<Vec<u8>>)> {
     let denied = |module: &str| {
@@ -277,11 +267,7 @@ fn deny(core: &[u8], allow: &[&str]) -> anyhow::Result<(Vec<u8>, Option<Vec<u8>>
 }
 
 fn encode(core: &[u8], stubs: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
-    use wasi_preview1_component_adapter_provider::{
-        WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-    };
-    let encoder = wit_component::ComponentEncoder::default().validate(false).module(core)?;
-    let mut encoder = encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
+    let mut encoder = reactor(core)?;
     match stubs {
         Some(stubs) => encoder.adapter(DENIED, stubs)?.encode(),
         None => encoder.encode(),

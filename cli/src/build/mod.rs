@@ -18,6 +18,7 @@ mod rust;
 mod tools;
 
 pub(crate) use project::{bring, own, sdk_path, venv_path};
+pub(crate) use tools::first_line;
 
 use project::Project;
 

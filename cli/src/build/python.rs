@@ -14,7 +14,6 @@ use dunlin_events::Digest;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
 };
 use tokio::process::Command;
 
@@ -41,7 +40,7 @@ pub(super) async fn develop(project: &Project) -> anyhow::Result<Developed> {
     );
     let (built, mark) = (project.built("python", "developed.wasm")?, project.built("python", "developed.digest")?);
     let digest = Digest::of(stamp.as_bytes()).to_string();
-    if !built.is_file() || fs::read_to_string(&mark).is_ok_and(|before| before != digest) || !mark.is_file() {
+    if !(built.is_file() && fs::read_to_string(&mark).is_ok_and(|before| before == digest)) {
         python.run(project, &["--develop", "--cache"], &project.built("python", "developed")?, &built).await?;
         fs::write(&mark, digest).with_context(|| format!("`{}` can't be written", mark.display()))?;
     }
@@ -109,7 +108,6 @@ impl Python {
 
     async fn run(&self, project: &Project, options: &[&str], cache: &Path, output: &Path) -> anyhow::Result<()> {
         let mut build = self.command(project, options, cache, output);
-        build.stdout(Stdio::piped()).stderr(Stdio::piped());
         tools::run_quietly(&mut build, &format!("making a component of `{}`", project.name)).await.map(drop)
     }
 }
