@@ -456,6 +456,12 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidDatabaseUrl> {
         let invalid = |reason: &str| InvalidDatabaseUrl::Invalid { url: text.to_owned(), reason: reason.to_owned() };
+        // Before anything repeats the text. A password may hold what ends it in a URL that is right.
+        let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let user = after_scheme.split_once('@').map_or("", |(user, _)| user);
+        if user.contains(':') || text.contains("password=") {
+            return Err(InvalidDatabaseUrl::Password);
+        }
         let form = "write `postgresql://user@host:5432/database`, `mysql://...` or `mariadb://...`";
         let (scheme, rest) = text.split_once("://").ok_or_else(|| invalid(form))?;
         let kind = match scheme {
@@ -467,10 +473,6 @@ impl FromStr for DatabaseUrl {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-        // Before anything repeats the text.
-        if user.contains(':') || query.split('&').any(|parameter| parameter.starts_with("password=")) {
-            return Err(InvalidDatabaseUrl::Password);
-        }
         if user.is_empty() {
             return Err(invalid("it names no user: write `postgresql://user@host/database`"));
         }
@@ -580,12 +582,25 @@ impl DatabaseTrigger {
 
     /// Another trigger of the function that would keep its place in the database under the same name.
     pub(super) fn clash(&self, before: &[Trigger]) -> Option<Problem> {
-        let names =
-            |trigger: &Self| (trigger.url.place(), trigger.slot.clone(), trigger.server_id, trigger.topic.clone());
-        let same = |other: &Trigger| matches!(other, Trigger::Database(other) if names(other) == names(self));
-        let other = before.iter().position(same)?;
-        let problem = Problem::new("", format!("it reads the changes of the same database as trigger {other}"));
-        Some(problem.help("name all tables in one of them, or give one a `topic` of its own"))
+        // A slot is remembered by its name wherever it is, so that a trigger can follow its database to another host.
+        let names = |trigger: &Self| match (trigger.url.kind, &trigger.slot) {
+            (DatabaseKind::Postgres, Some(slot)) => (None, Some(slot.clone()), None, None),
+            (DatabaseKind::Postgres, None) => (None, None, None, trigger.topic.clone()),
+            _ => (Some(trigger.url.place()), None, trigger.server_id, trigger.topic.clone()),
+        };
+        let same = |other: &Trigger| match other {
+            Trigger::Database(other) => names(other) == names(self),
+            _ => false,
+        };
+        let index = before.iter().position(same)?;
+        let Trigger::Database(other) = &before[index] else { return None };
+        Some(if other.url.place() == self.url.place() {
+            Problem::new("", format!("it reads the changes of the same database as trigger {index}"))
+                .help("name all tables in one of them, or give one a `slot` or a `topic` of its own")
+        } else {
+            Problem::new("", format!("its slot has the same name as that of trigger {index}"))
+                .help("give one a `slot` or a `topic` of its own")
+        })
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
@@ -663,7 +678,13 @@ mod tests {
             let error = bad.parse::<DatabaseUrl>().unwrap_err().to_string();
             assert!(error.contains(reason), "{bad}: {error}");
         }
-        for bad in ["postgresql://user:hunter2@host/db", "postgresql://user@host/db?password=hunter2"] {
+        for bad in [
+            "postgresql://user:hunter2@host/db",
+            "postgresql://user@host/db?password=hunter2",
+            "postgresql://user:hunter2/?@host/db",
+            "mongodb://user:hunter2@host/db",
+            "user:hunter2@host/db",
+        ] {
             let error = bad.parse::<DatabaseUrl>().unwrap_err().to_string();
             assert!(error.contains("password: DB_PASSWORD") && !error.contains("hunter2"), "{error}");
         }
@@ -723,7 +744,9 @@ mod tests {
     fn two_triggers_of_one_database_are_told_apart() {
         let two = |second: serde_json::Value| {
             let mut triggers = [serde_json::json!({ "url": "postgresql://a@b/c", "tables": ["a.b"] }), second];
-            triggers[1]["url"] = "postgresql://other@b/c".into();
+            if triggers[1].get("url").is_none() {
+                triggers[1]["url"] = "postgresql://other@b/c".into();
+            }
             let triggers = triggers.map(|trigger| serde_json::json!({ "database": trigger }));
             let manifest = serde_json::json!({ "name": "f", "component": "f.wasm", "triggers": triggers });
             let manifest: super::super::Manifest = serde_json::from_value(manifest).unwrap();
@@ -731,6 +754,8 @@ mod tests {
         };
         assert_eq!(two(serde_json::json!({ "tables": ["a.c"] })), ["/triggers/1/database"]);
         assert!(two(serde_json::json!({ "tables": ["a.c"], "slot": "other" })).is_empty());
+        assert_eq!(two(serde_json::json!({ "tables": ["a.c"], "url": "postgresql://a@other/c" })), ["/triggers/1/database"]);
+        assert!(two(serde_json::json!({ "tables": ["a.c"], "url": "mariadb://a@b/c" })).is_empty());
         assert!(two(serde_json::json!({ "tables": ["a.c"], "topic": "other" })).is_empty());
     }
 }
