@@ -27,7 +27,7 @@ use crate::{
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use dunlin_events::{
-    Component, Digest, FunctionName, Manifest, Runtime, Shape, Version,
+    BoxFuture, Component, Digest, FunctionName, Manifest, Runtime, Shape, Version,
     consumers::{CommitError, ConsumerName, Progress, Start},
     logs::{LogRecord, LogSink},
     manifest::{Problem, Trigger},
@@ -37,7 +37,7 @@ use dunlin_events::{
     source::{Source, SourceError, Sources},
     state::Bucket,
 };
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, future::try_join_all, stream};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
@@ -47,6 +47,8 @@ use std::{
 };
 use tokio::{sync::Mutex, task::spawn_blocking};
 
+/// Manifests of a deploy that are checked at once: a database that doesn't answer takes seconds to say so.
+const CHECKS: usize = 32;
 /// How long an upload waits for its deploy.
 const UPLOAD_AGE: Duration = Duration::from_secs(3600);
 
@@ -467,6 +469,20 @@ impl Deployments {
         }
     }
 
+    /// What is wrong with a manifest, as far as its component isn't needed to know. Its triggers may ask upstream.
+    fn check_manifest<'a>(&'a self, table: &'a Table, manifest: &'a Manifest) -> BoxFuture<'a, Vec<Problem>> {
+        Box::pin(async move {
+            let mut found = manifest.problems();
+            found.extend(dispatch::problems(manifest));
+            // Not asked again for what runs already: a database that is down now is no reason to refuse it.
+            let active = table.functions.get(&manifest.name);
+            if found.is_empty() && active.is_none_or(|active| active.version.manifest.triggers != manifest.triggers) {
+                found.extend(self.sources.check(manifest).await);
+            }
+            found
+        })
+    }
+
     /// Checks a deploy: every function for itself, then all routes together. Changes nothing.
     async fn plan(&self, functions: Vec<(Manifest, Digest)>) -> Result<Vec<Planned>, DeployError> {
         let table = self.table.load_full();
@@ -480,20 +496,16 @@ impl Deployments {
             }
         }
 
+        let mut checks = Vec::with_capacity(functions.len());
+        for (manifest, _) in &functions {
+            checks.push(self.check_manifest(&table, manifest));
+        }
+        let found: Vec<_> = stream::iter(checks).buffered(CHECKS).collect().await;
+
         let mut problems = Vec::new();
         let mut planned = Vec::with_capacity(functions.len());
         let mut places = HashMap::new();
-        for (index, (manifest, digest)) in functions.into_iter().enumerate() {
-            let mut found = manifest.problems();
-            found.extend(dispatch::problems(&manifest));
-            // Not asked again for what runs already: a database that is down now is no reason to refuse it.
-            let runs = table
-                .functions
-                .get(&manifest.name)
-                .is_some_and(|active| active.version.manifest.triggers == manifest.triggers);
-            if found.is_empty() && !runs {
-                found.extend(self.sources.check(&manifest).await);
-            }
+        for (index, ((manifest, digest), mut found)) in functions.into_iter().zip(found).enumerate() {
             if let Some(first) = places.get(&manifest.name) {
                 found.push(
                     Problem::new(
