@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Serialize, de::DeserializeOwned};
@@ -85,7 +85,9 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let http = legacy::Client::builder(TokioExecutor::new()).build(https);
+        // The platform ends a connection after ten seconds on which nothing comes; one that old isn't tried again.
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        let http = builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(5)).build(https);
         Ok(Self { http, server: server.trim_end_matches('/').to_owned(), token: token.transpose()? })
     }
 

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use indicatif::ProgressBar;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     path::PathBuf,
     pin::Pin,
@@ -75,6 +75,7 @@ pub(crate) async fn deploy(client: &Client, files: &[ManifestFile], dry_run: boo
 }
 
 /// One component's file.
+#[derive(Clone)]
 struct ComponentFile {
     digest: Digest,
     bytes: Bytes,
@@ -97,12 +98,23 @@ async fn check_sizes(client: &Client, files: &[ManifestFile]) -> anyhow::Result<
     if problems.is_empty() { Ok(()) } else { Err(Refused(problems).into()) }
 }
 
+/// Each file once, however many functions are made of it.
 fn read_components(files: &[ManifestFile]) -> anyhow::Result<Vec<ComponentFile>> {
     let (mut components, mut problems) = (Vec::new(), Vec::new());
+    let mut known = HashMap::<PathBuf, ComponentFile>::new();
     for file in files {
         let path = file.component();
+        let place = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if let Some(component) = known.get(&place) {
+            components.push(component.clone());
+            continue;
+        }
         match std::fs::read(&path) {
-            Ok(bytes) => components.push(ComponentFile { digest: Digest::of(&bytes), bytes: bytes.into() }),
+            Ok(bytes) => {
+                let component = ComponentFile { digest: Digest::of(&bytes), bytes: bytes.into() };
+                known.insert(place, component.clone());
+                components.push(component);
+            }
             Err(error) => problems.push(file.problems(&[unreadable(file, &error)])),
         }
     }
