@@ -5,6 +5,7 @@
 use crate::{
     events::{obeying, order},
     harness::{Answer, Platform, arguments_of_up, dunlin, guest, repository},
+    webhooks::{SECRET, github},
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -32,6 +33,7 @@ impl Disk {
     fn start(&self, data: &Path) -> Platform {
         let mut command = Command::new(dunlin());
         command.env("LD_PRELOAD", self.0.path().join("failsync.so")).env("DUNLIN_TEST_DISK", self.0.path());
+        command.env("DUNLIN_SECRET_HOOK", SECRET);
         Platform::start_command(data, command.args(arguments_of_up(data)))
     }
 
@@ -131,6 +133,32 @@ async fn failing_fsync() {
     }
     assert_eq!(acknowledged.0.len(), 10 * 8 + 5 * 8);
     acknowledged.ran_once(&platform).await;
+}
+
+/// A service whose delivery can't be kept is asked to come again. When it does, it is kept, and once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_while_fsync_fails() {
+    let (folder, disk) = (TempDir::new().unwrap(), Disk::new());
+    let platform = disk.start(&data(&folder, "data"));
+    let hook = json!({ "webhook": { "path": "/hook", "provider": "github", "secrets": ["HOOK"] } });
+    platform.deploy("obey", &guest("obey"), obeying(json!({ "triggers": [hook] })));
+    let steps = json!([{ "count": { "key": "runs", "by": 1 } }]);
+    let deliver = |delivery: &str| platform.send(github(platform.url("/hook"), SECRET, delivery, "push", &steps));
+    assert_eq!(deliver("first").await.status, StatusCode::ACCEPTED);
+    disk.fail();
+    for _ in 0..3 {
+        let refused = deliver("second").await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
+        assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+    }
+    assert_eq!(platform.events("obey.webhook").await.len(), 1, "what was refused is there for nobody");
+    disk.work();
+    let kept = deliver("second").await;
+    assert_eq!(kept.status, StatusCode::ACCEPTED, "{kept:?}");
+    assert!(!kept.headers.contains_key("dunlin-duplicate"), "{kept:?}");
+    assert_eq!(deliver("second").await.headers["dunlin-duplicate"], "true");
+    platform.caught_up("obey", "obey.webhook").await;
+    assert_eq!(platform.state("function:obey", "runs").await, 2);
 }
 
 /// A commit that failed is still in the log when the process is killed, and is there afterwards. Whatever is committed

@@ -149,6 +149,44 @@ async fn waits(platform: &Platform, until: u64) {
     }
 }
 
+/// What becomes of a time whose run before hasn't ended: both run, it is left out, or it waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn runs_overlap_as_the_manifest_says() {
+    let platform = Platform::start();
+    for overlap in ["allow", "skip", "queue"] {
+        let schedule = json!({ "every": "200ms", "overlap": overlap, "data": [{ "sleep": 700 }] });
+        let manifest = json!({ "triggers": [{ "schedule": schedule }], "publish": "results", "allow": { "state": true } });
+        platform.deploy(overlap, &guest("obey"), manifest);
+    }
+    // The most that ran at once, until each has run often enough.
+    let mut most = BTreeMap::new();
+    let start = Instant::now();
+    loop {
+        let list = platform.admin(http::Method::GET, "/api/functions", Value::Null).await.json();
+        let mut done = true;
+        for function in list["functions"].as_array().unwrap() {
+            let activity = &function["activity"];
+            let running = most.entry(function["name"].as_str().unwrap().to_owned()).or_insert(0);
+            *running = activity["running"].as_u64().unwrap().max(*running);
+            done &= activity["invocations"].as_u64().unwrap() >= 4;
+        }
+        if done {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "they don't run: {list:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(most["allow"] > 1, "{most:?}");
+    assert_eq!((most["skip"], most["queue"]), (1, 1), "{most:?}");
+    let events = async |overlap: &str| platform.events(&format!("{overlap}.schedule")).await;
+    let (skip, queue) = (events("skip").await, events("queue").await);
+    for pair in queue.windows(2) {
+        assert_eq!(millis(&pair[1]) - millis(&pair[0]), 200, "no time is left out: {pair:?}");
+    }
+    assert!(skip.windows(2).all(|pair| millis(&pair[1]) - millis(&pair[0]) >= 600), "only after the one before: {skip:?}");
+    assert!(queue.len() >= 2 * skip.len(), "{} wait, {} were not left out", queue.len(), skip.len());
+}
+
 /// Berlin's clocks go forward at 01:00 UTC and back at 01:00 UTC: the half hour that is skipped runs at the change, and the
 /// one that comes twice runs once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

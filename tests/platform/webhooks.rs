@@ -19,7 +19,7 @@ use std::{
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const SECRET: &str = "It's a Secret to Everybody";
+pub(crate) const SECRET: &str = "It's a Secret to Everybody";
 
 /// A platform that knows a secret under each of these names.
 fn start(secrets: &[(&str, &str)]) -> Platform {
@@ -35,7 +35,7 @@ fn hmac_of(secret: &str, text: &[u8]) -> String {
 }
 
 /// A call as GitHub makes it.
-fn github(url: String, secret: &str, delivery: &str, event: &str, body: &Value) -> Request<Full<Bytes>> {
+pub(crate) fn github(url: String, secret: &str, delivery: &str, event: &str, body: &Value) -> Request<Full<Bytes>> {
     let body = Bytes::from(body.to_string());
     Request::post(url)
         .header("content-type", "application/json")

@@ -49,11 +49,20 @@ enum Step {
     Sleep(u64),
 }
 
+/// The steps, as they are or as a schedule's event has them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Steps {
+    Plain(Vec<Step>),
+    Scheduled { data: Vec<Step> },
+}
+
 #[dunlin::handler]
-fn on_event(event: Event<Vec<Step>>) -> Result<Vec<Event<Value>>> {
+fn on_event(event: Event<Steps>) -> Result<Vec<Event<Value>>> {
     let own = state::bucket();
     let mut returned = Vec::new();
-    for step in &event.data {
+    let (Steps::Plain(steps) | Steps::Scheduled { data: steps }) = &event.data;
+    for step in steps {
         match step {
             Step::Count { key, by } => drop(own.increment(key, *by)?),
             Step::Add { key, by } => {
