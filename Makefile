@@ -50,6 +50,7 @@ bench: build guests ## measure against wasmtime serve, bare hyper, NATS JetStrea
 	DUNLIN=$(DUNLIN) bench/events/run.sh
 	DUNLIN=$(DUNLIN) bench/cdc/run.sh
 	DUNLIN=$(DUNLIN) bench/languages/run.sh
+	DUNLIN=$(DUNLIN) bench/triggers/run.sh
 
 lint: toolchain ## formatting, clippy, licences and sources of dependencies
 	.ci/lint
