@@ -19,6 +19,7 @@ mod checkpoint;
 mod consumers;
 mod dead_letters;
 mod ends;
+mod ids;
 mod parked;
 mod registry;
 mod schema;
@@ -215,9 +216,9 @@ enum Failed<E> {
     Unavailable(String),
 }
 
-/// Drops a piece of what was taken away, and answers whether there is more.
+/// Does a piece of what nobody waits for, and answers whether there is more.
 fn sweep(connection: &Connection) -> rusqlite::Result<bool> {
-    Ok(parked::sweep(connection)? || topics::sweep(connection)?)
+    Ok(ids::settle(connection)? || parked::sweep(connection)? || topics::sweep(connection)?)
 }
 
 /// Connections that read while the writer writes.

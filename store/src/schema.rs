@@ -4,8 +4,8 @@
 //! has seen. A migration that was released never changes; a change to the schema is a new one at the end. They all run in
 //! one transaction, so a file is of one version or of another, never between.
 
-use crate::{OpenError, checkpoint::BUSY, explain};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use crate::{OpenError, checkpoint::BUSY, explain, ids};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 use std::{
     fs::OpenOptions,
     io::{self, ErrorKind},
@@ -174,6 +174,18 @@ const MIGRATIONS: &[&str] = &[
         name TEXT PRIMARY KEY,
         end  INTEGER NOT NULL                    -- where a topic of this name goes on
     ) STRICT, WITHOUT ROWID;",
+    // 6: ids are looked up by their hashes, those of the newest events in memory: see `ids`.
+    "CREATE TABLE event_ids (
+        hash INTEGER NOT NULL,
+        seq  INTEGER NOT NULL,                   -- events.seq
+        PRIMARY KEY (hash, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE settled_ids (
+        seq  INTEGER NOT NULL                    -- every event up to this one is in `event_ids`
+    ) STRICT;
+    INSERT INTO event_ids SELECT event_id_hash(topic, source, id), seq FROM events ORDER BY 1, 2;
+    INSERT INTO settled_ids SELECT coalesce(max(seq), 0) FROM events;
+    DROP INDEX events_by_id;",
 ];
 
 /// Opens the file for writing, and brings it to the newest schema.
@@ -192,7 +204,9 @@ pub(crate) fn open(file: &Path) -> Result<Connection, OpenError> {
         )));
     }
     keep_log(&mut connection, file)?;
+    ids::register(&connection).map_err(unavailable)?;
     migrate(&mut connection).map_err(unavailable)?;
+    ids::open(&connection).map_err(unavailable)?;
     probe(&connection).map_err(unavailable)?;
     Ok(connection)
 }
@@ -233,6 +247,8 @@ fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY)?;
     // More than there are statements in this crate: none is compiled twice.
     connection.set_prepared_statement_cache_capacity(128);
+    // A plan holds for all values: SQLite would look at some again for each.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // A disk that fails under a mapped file is a signal that ends the process; under a read it is an error.
     connection.pragma_update(None, "mmap_size", 0)?;
     Ok(connection)
@@ -345,6 +361,7 @@ mod tests {
         for seen in 1..MIGRATIONS.len() {
             let file = dir.path().join(format!("{seen}.db"));
             let old = Connection::open(&file).unwrap();
+            ids::register(&old).unwrap();
             MIGRATIONS[..seen].iter().for_each(|migration| old.execute_batch(migration).unwrap());
             old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
             old.pragma_update(None, "user_version", seen as i64).unwrap();

@@ -4,7 +4,7 @@
 //! bytes it ever took, and each event knows how many were before it. So what a piece of a topic weighs is a difference of
 //! two numbers, and so is where its retention by size ends; times grow with offsets, so that a time is found by bisection.
 
-use crate::{Failed, Stop, Store, consumers, int, json, parked, parsed, text, unreadable, writer};
+use crate::{Failed, Stop, Store, consumers, ids, int, json, parked, parsed, text, unreadable, writer};
 use dunlin_events::{
     BoxFuture, Event,
     topics::{Appended, EventLog, LogError, Offset, Page, Retention, StoredEvent, Topic, TopicName},
@@ -318,9 +318,11 @@ impl Log {
 
     /// Drops what is before `first`.
     fn drop_events(&self, connection: &Connection) -> rusqlite::Result<()> {
+        ids::forget(connection, self.id, self.first)?;
         connection
             .prepare_cached("DELETE FROM events WHERE topic = ?1 AND offset < ?2")?
             .execute((self.id, int(self.first)))?;
+        ids::unsettle(connection)?;
         connection.prepare_cached("UPDATE topics SET first = ?2, trimmed = ?3 WHERE id = ?1")?.execute((
             self.id,
             int(self.first),
@@ -376,7 +378,7 @@ impl<'a> Appends<'a> {
     pub(crate) fn new(connection: &'a Connection, now: u64) -> rusqlite::Result<Self> {
         let insert = connection.prepare_cached(
             "INSERT INTO events (topic, offset, appended_at, behind, source, id, event)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (topic, source, id) DO NOTHING",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         Ok(Self { connection, insert, now, tails: Vec::new() })
     }
@@ -396,19 +398,19 @@ impl<'a> Appends<'a> {
 
     pub(crate) fn append(&mut self, topic: usize, Encoded { event, json }: &Encoded) -> rusqlite::Result<Appended> {
         let Tail { log, grown, .. } = &mut self.tails[topic];
-        let (source, id, offset) = (event.source(), event.id(), log.end);
-        let row = (log.id, int(offset), int(log.appended_at), int(log.written), source, id, json);
-        if self.insert.execute(row)? == 1 {
-            log.end += 1;
-            log.written += json.len() as u64;
-            *grown = true;
-            return Ok(Appended { offset, duplicate: false });
+        let (source, id) = (event.source(), event.id());
+        let hash = ids::hash(log.id, source, id);
+        if let Some(offset) = ids::find(self.connection, hash, log.id, source, id)? {
+            return Ok(Appended { offset, duplicate: true });
         }
-        let offset = self
-            .connection
-            .prepare_cached("SELECT offset FROM events WHERE topic = ?1 AND source = ?2 AND id = ?3")?
-            .query_row((log.id, source, id), |row| row.get(0))?;
-        Ok(Appended { offset, duplicate: true })
+        let offset = log.end;
+        let row = (log.id, int(offset), int(log.appended_at), int(log.written), source, id, json);
+        self.insert.execute(row)?;
+        ids::add(self.connection, hash)?;
+        log.end += 1;
+        log.written += json.len() as u64;
+        *grown = true;
+        Ok(Appended { offset, duplicate: false })
     }
 
     /// Writes the rows of the topics that have grown, and answers with their ends.

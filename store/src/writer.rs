@@ -34,6 +34,9 @@ const CHANGE: u32 = 1 << 10;
 /// making an fsync any cheaper.
 const BATCH: usize = 2 << 20;
 
+/// Rows that change before the chore is looked at again: what was done may have made one.
+const ROWS: u64 = 10_000;
+
 /// Work nobody waits for, done a bounded piece at a time when no change waits, and otherwise one piece after each batch.
 /// Answers whether there is more.
 pub(crate) type Chore = fn(&Connection) -> rusqlite::Result<bool>;
@@ -55,7 +58,7 @@ impl Writer {
     pub(crate) fn start(connection: Connection, checkpoints: Checkpoints, chore: Chore) -> io::Result<Self> {
         let (queue, changes) = mpsc::channel();
         let due = Arc::new(AtomicBool::new(true));
-        let thread = Thread { connection, changes, checkpoints, chore, chore_due: due.clone() };
+        let thread = Thread { connection, changes, checkpoints, chore, chore_due: due.clone(), looked_at: 0 };
         let thread = thread::Builder::new().name("store-writer".into()).spawn(|| thread.run())?;
         let room = Arc::new(Semaphore::new(QUEUE as usize));
         Ok(Self { queue: Some(queue), room, chore: due, thread: Some(thread) })
@@ -174,6 +177,8 @@ struct Thread {
     checkpoints: Checkpoints,
     chore: Chore,
     chore_due: Arc<AtomicBool>,
+    /// Rows that had changed when the chore was last found due for it.
+    looked_at: u64,
 }
 
 impl Thread {
@@ -203,6 +208,10 @@ impl Thread {
             self.make(batch);
             // Nobody waits for it.
             self.checkpoints.committed(&self.connection);
+            if self.connection.total_changes() - self.looked_at >= ROWS {
+                self.looked_at = self.connection.total_changes();
+                self.chore_due.store(true, Ordering::Relaxed);
+            }
             if self.chore_due.load(Ordering::Relaxed) {
                 self.do_chore();
             }
