@@ -23,7 +23,7 @@ impl Guest for Weigh {
         let headers = request.headers();
         let header = |name: &str| {
             let value = headers.get(name).into_iter().next().unwrap_or_default();
-            String::from_utf8_lossy(&value).into_owned()
+            decoded(&value)
         };
         let (subject, location) = (header("ce-subject"), header("ce-filelocation"));
         let length = header("content-length");
@@ -42,6 +42,19 @@ impl Guest for Weigh {
             Err(error) => answer(out, 503, "", &error),
         }
     }
+}
+
+/// The value of a header as the HTTP binding of CloudEvents encodes it.
+fn decoded(value: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 struct Weight {
