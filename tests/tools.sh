@@ -52,7 +52,7 @@ from_elsewhere() {
   object_store
 }
 
-# It is built in a minute and a half, into a cache of its own: the checkout comes and goes.
+# It is built in about a minute, into a cache of its own: the checkout comes and goes.
 object_store() {
   version=1.8.0
   built=${XDG_CACHE_HOME:-$HOME/.cache}/dunlin/versitygw-$version
