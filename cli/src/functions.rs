@@ -133,7 +133,7 @@ pub(crate) fn described(trigger: &Trigger) -> String {
             format!("{host}{}", webhook.path)
         }
         Trigger::Schedule(schedule) => schedule.to_string(),
-        Trigger::Files(files) => files.path.clone(),
+        Trigger::Files(files) => files.place(),
         Trigger::Database(database) => database.table_names().map(ToString::to_string).collect::<Vec<_>>().join(","),
         Trigger::Topic(topic) => topic.name.to_string(),
     }

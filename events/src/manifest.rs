@@ -16,7 +16,10 @@ pub use database::{
     DatabaseKind, DatabaseTable, DatabaseTrigger, DatabaseUrl, Deliver, Lost, Operation, Outbox, SlotName, Snapshot,
     SslMode, TableName,
 };
-pub use files::{FilesTrigger, Glob, InvalidGlob, Lines, Selection, Then};
+pub use files::{
+    Content, FilesTrigger, Glob, InvalidGlob, InvalidS3BucketName, InvalidS3Endpoint, Lines, S3BucketName, S3Endpoint,
+    Selection, Then,
+};
 pub use schedule::{
     CronExpression, Interval, InvalidCron, Missed, Overlap, ScheduleName, ScheduleTime, ScheduleTrigger, TimeZoneName,
 };
@@ -741,6 +744,15 @@ impl Manifest {
                 problems.push(Problem::new(format!("/triggers/{index}"), "this trigger is there twice"));
                 continue;
             }
+            if self.streams_into_batches(trigger) {
+                problems.push(
+                    Problem::new(
+                        format!("/triggers/{index}/files/content"),
+                        "its events are handed over in batches, and a request has one body",
+                    )
+                    .help("leave out the `batch` of the topic trigger, or this"),
+                );
+            }
             let clash = trigger.clash(&self.triggers[..index]);
             problems.extend(trigger.problems().into_iter().chain(clash).map(|problem| Problem {
                 pointer: format!("/triggers/{index}/{}{}", trigger.kind(), problem.pointer),
@@ -829,6 +841,15 @@ impl Manifest {
             let read = self.topic_triggers().any(|(_, trigger)| trigger.name.matches(&topic));
             (!read).then_some((index, topic))
         })
+    }
+
+    /// Whether files of this trigger would be the bodies of requests that have several events.
+    fn streams_into_batches(&self, trigger: &Trigger) -> bool {
+        let Trigger::Files(files) = trigger else { return false };
+        let topic = self.topic_of(trigger).filter(|_| files.content == Content::Stream);
+        let batched =
+            |topic| self.topic_triggers().any(|(_, other)| other.batch.is_some() && other.name.matches(topic));
+        topic.as_ref().is_some_and(batched)
     }
 
     /// What the function reads, with the place of the trigger that says so: its topic triggers, and the topics its other

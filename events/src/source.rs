@@ -17,14 +17,14 @@
 //! 5. Waiting costs nothing: it sleeps until something happens or is due.
 
 use crate::{
-    BoxFuture, Event, Manifest,
+    Body, BoxFuture, Event, Manifest,
     consumers::{CommitError, Fate},
     function::FunctionName,
     manifest::{Problem, Trigger},
     topics::{Appended, Offset, TopicName},
 };
 use bytes::Bytes;
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 /// The sources there are.
 pub trait Sources: Send + Sync {
@@ -34,6 +34,42 @@ pub trait Sources: Send + Sync {
 
     /// The source of a trigger. `None` for a trigger that has none (`http`, `webhook`, `topic`).
     fn open(&self, function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>>;
+
+    /// What the function of a manifest is handed with the events of its triggers, beyond what the topic keeps of them.
+    /// `None` where that is all.
+    fn contents(&self, _: &Manifest) -> Option<Arc<dyn Contents>> {
+        None
+    }
+}
+
+/// What events stand for that is too large to be in them.
+///
+/// It is asked for each time an event is handed over: an address that lasts for an hour has no place in a topic that keeps
+/// events for years and shows them to whoever may read it.
+pub trait Contents: Send + Sync {
+    /// The event as its function gets it now. `None` for as it is.
+    fn addressed(&self, event: &Event) -> Option<Event>;
+
+    /// The content, where its function gets it as the body of a request: its size in bytes, and a body that is read no
+    /// faster than it is taken and fails where it breaks off. `None` of events that have all there is.
+    fn open<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Option<(u64, Body)>, ContentError>>;
+}
+
+/// Why there is no content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContentError {
+    /// It never will be: it is gone, or another.
+    #[error("{0}")]
+    Lost(String),
+    /// It can't be had now, and the event is not to blame.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl ContentError {
+    pub const fn retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
 }
 
 /// A platform without any.

@@ -34,7 +34,7 @@ use dunlin_events::{
     registry::{Deployed, NewVersion, RegistryError, Versions},
     runtime::CompileError,
     secrets::Secrets,
-    source::{Source, SourceError, Sources},
+    source::{Contents, Source, SourceError, Sources},
     state::Bucket,
 };
 use futures_util::{StreamExt as _, future::try_join_all, stream};
@@ -292,6 +292,11 @@ impl Deployments {
     /// The source of a trigger, not yet running.
     pub(crate) fn open_source(&self, function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
         self.sources.open(function, trigger)
+    }
+
+    /// What a function is handed with events beyond what topics have of them.
+    pub(crate) fn contents(&self, manifest: &Manifest) -> Option<Arc<dyn Contents>> {
+        self.sources.contents(manifest)
     }
 
     /// There are topics that were not there, or some are gone.

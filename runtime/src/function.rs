@@ -21,9 +21,11 @@ use arc_swap::ArcSwapOption;
 use dunlin_events::{
     Body, BoxFuture, Failure, Function, Invocation, Manifest, Shape, Version,
     allow::Destinations,
+    invocation::Effected,
     manifest::{Limits, Reuse, Trigger},
     runtime::{Feed, Load},
     secrets::SecretValue,
+    units::ByteSize,
 };
 use http::{Request, Response};
 use std::{
@@ -214,7 +216,11 @@ impl WasmFunction {
             return Err(Failure::Start("it takes events, not requests".into()));
         }
         let limits = &self.version.manifest.limits;
-        let limit = limits.request_body;
+        let limit = match &invocation.effects {
+            Effected::Function(_) => limits.request_body,
+            // What the platform hands over itself was let in already, and a file is read only as fast as it is taken.
+            Effected::Event(_) => ByteSize(u64::MAX),
+        };
         if declared_length(request.headers()).is_some_and(|length| length > limit.bytes()) {
             return Err(Failure::RequestTooLarge { limit });
         }
@@ -259,9 +265,10 @@ fn folders(manifest: &Manifest) -> Vec<String> {
     let mut folders: Vec<String> = Vec::new();
     for trigger in &manifest.triggers {
         if let Trigger::Files(files) = trigger
-            && !folders.contains(&files.path)
+            && let Some(path) = &files.path
+            && !folders.contains(path)
         {
-            folders.push(files.path.clone());
+            folders.push(path.clone());
         }
     }
     folders

@@ -46,7 +46,7 @@ use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Component, Digest, Failure, Function, Manifest, Runtime, Shape, Version,
     logs::LogSink,
-    manifest::{Build, Problem},
+    manifest::{Build, Content, Problem, Trigger},
     runtime::CompileError,
     secrets::Secrets,
     units::ByteSize,
@@ -350,6 +350,17 @@ impl Runtime for Wasm {
                 Problem::new(format!("/triggers/{index}/http"), what).help(
                     "give it a `topic` trigger, and put what answers requests into a function of its own, which exports `wasi:http/incoming-handler`",
                 )
+            }));
+        }
+        if component.shape == Shape::Handler {
+            let streamed =
+                |trigger: &Trigger| matches!(trigger, Trigger::Files(files) if files.content == Content::Stream);
+            let triggers = manifest.triggers.iter().enumerate().filter(|(_, trigger)| streamed(trigger));
+            problems.extend(triggers.map(|(index, _)| {
+                let what =
+                    "the component exports `dunlin:function/handler`, so it gets events, and no request with a body";
+                Problem::new(format!("/triggers/{index}/files/content"), what)
+                    .help("leave the line out: `filelocation` says where it finds the file")
             }));
         }
         for (index, name) in manifest.allow.secrets.iter().enumerate() {

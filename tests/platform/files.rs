@@ -106,6 +106,40 @@ async fn commands_get_files_on_stdin_and_records_are_events() {
     assert_eq!(seen, json!((0..1000).collect::<Vec<_>>()), "in order, each once");
 }
 
+/// A component that knows HTTP alone, and a program that knows stdin alone, take a file of any size.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_is_the_body_of_a_request_in_constant_memory() {
+    const SIZE: u64 = 512 << 20;
+    let platform = Platform::start();
+    let (bodies, texts) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let limits = json!({ "memory": "16MiB", "time": "5m", "cpu": "5m" });
+    let trigger = |folder: &Path| json!({ "path": folder, "then": "move", "settle": "50ms", "content": "stream" });
+    let more = json!({ "publish": "weighed", "allow": { "http": [] }, "limits": limits });
+    platform.deploy("weigh", &guest("weigh"), on_files(trigger(bodies.path()), more));
+    platform.deploy("count", &guest("word-count"), on_files(trigger(texts.path()), json!({ "publish": "counted" })));
+    let before = platform.resident();
+    let file = fs::File::create(bodies.path().join("zeros.bin")).unwrap();
+    file.set_len(SIZE).unwrap();
+    drop(file);
+    fs::write(texts.path().join("words.txt"), "word ".repeat(1_000_000)).unwrap();
+    let weighing = async {
+        let most = std::cell::Cell::new(0);
+        until("weighed", async || {
+            most.set(most.get().max(platform.resident()));
+            !platform.events("weighed").await.is_empty()
+        })
+        .await;
+        most.get()
+    };
+    let most = weighing.await;
+    assert!(most < before + (128 << 20), "{before} bytes before, {most} while it was read");
+    let told = &platform.events("weighed").await[0]["data"];
+    assert_eq!((&told["by"], &told["bytes"], &told["sum"]), (&json!("body"), &json!(SIZE), &json!(0)));
+    assert_eq!((&told["file"], &told["length"]), (&json!("zeros.bin"), &json!(SIZE.to_string())));
+    assert!(platform.events_once("counted", 1).await[0]["data"].to_string().contains("1000000"));
+    until("put away", async || names(bodies.path()) == ["done".to_owned()].into()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_function_can_read_its_folder_and_nothing_else() {
     let platform = Platform::start();
@@ -150,6 +184,9 @@ async fn what_can_not_work_is_refused_at_deploy() {
         (json!({ "path": "./in", "poll": "5" }), &["is not a duration"]),
         (json!({ "path": "./in", "inline": "1GiB" }), &["more of a file than an event can hold"]),
         (json!({ "path": "./in", "lines": "xlsx" }), &["xlsx", "ndjson"]),
+        (json!({ "path": "./in", "content": "stream" }), &["it gets events, and no request with a body"]),
+        (json!({ "path": "./in", "prefix": "a/" }), &["`prefix` is for buckets", "function.yaml:1:"]),
+        (json!({}), &["it names no files", "path: ./inbox", "function.yaml:1:"]),
         (json!({ "path": "./in", "then": "move", "done": "/nowhere/at/all" }), &["isn't there", "mkdir -p /nowhere"]),
     ] {
         let told = refused(trigger);

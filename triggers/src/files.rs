@@ -1,4 +1,4 @@
-//! Files that are put into a folder.
+//! Files that are put into a folder, and objects that are put into a bucket.
 //!
 //! ```text
 //!   hints ──▶ look ──▶ complete? ──▶ seen? ──▶ read, SHA-256 ──▶ one commit: events, what was seen
@@ -10,27 +10,38 @@
 //! told of too much, or where it tells nothing, all of them. A file is complete when the system says that it was closed or
 //! moved here, or when it has stayed as it is for a while. Between two happenings nothing runs and nothing is kept in
 //! memory but the files that are on their way.
+//!
+//! A bucket is a folder that is looked through again and again, and whose files are complete when they are there. All that
+//! differs is behind [`Inbox`].
 
 mod allowed;
 mod away;
+mod bucket;
 mod check;
 mod content;
 mod event;
 mod folder;
+mod handed;
+mod inbox;
 mod memory;
 mod name;
 mod pending;
 mod records;
+mod s3;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use allowed::AllowedFolders;
+pub(crate) use handed::Handed;
+pub(crate) use s3::Wire;
 
 use self::{
     away::{Leash, Place},
+    bucket::Seen,
     content::Read,
-    folder::{Folder, Found, Look, Step},
+    folder::{Found, Look},
+    inbox::{Inbox, Walked},
     memory::{Entry, Keys, Progress, State},
     pending::Pending,
     records::Message,
@@ -40,23 +51,23 @@ use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Event,
     manifest::{FilesTrigger, Lines, Problem, Then},
+    secrets::Secrets,
     source::{Intake, Report, Source, SourceError},
 };
+use futures_util::{StreamExt as _, stream};
 use std::{
     collections::{HashMap, HashSet, hash_map},
     io,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 /// How often a folder is looked through where nothing tells of changes.
 const POLL: Duration = Duration::from_secs(10);
+/// How often a bucket is listed, which costs money at some.
+const POLL_BUCKET: Duration = Duration::from_secs(30);
 /// Files that are compared with what is remembered at once.
 const CHUNK: usize = 512;
 /// A commit takes no more events, data, or bytes that were read for it, once it has so many.
@@ -70,22 +81,30 @@ const NAMED: usize = 100;
 pub(crate) struct Files {
     trigger: FilesTrigger,
     allowed: AllowedFolders,
+    secrets: Arc<dyn Secrets>,
+    wire: Wire,
 }
 
 impl Files {
-    pub(crate) fn new(trigger: &FilesTrigger, allowed: AllowedFolders) -> Self {
-        Self { trigger: trigger.clone(), allowed }
+    pub(crate) fn new(trigger: &FilesTrigger, allowed: AllowedFolders, secrets: Arc<dyn Secrets>, wire: Wire) -> Self {
+        Self { trigger: trigger.clone(), allowed, secrets, wire }
     }
 
-    /// What of a trigger can't be.
-    pub(crate) async fn check(trigger: &FilesTrigger, allowed: &AllowedFolders) -> Vec<Problem> {
-        check::check(trigger, allowed).await
+    /// What of the trigger can't be.
+    pub(crate) async fn check(&self) -> Vec<Problem> {
+        if self.trigger.bucket.is_some() {
+            return bucket::check(&self.trigger, &*self.secrets, self.wire.clone()).await;
+        }
+        check::check(&self.trigger, &self.allowed).await
     }
 }
 
 impl Source for Files {
     fn run<'a>(&'a self, intake: &'a dyn Intake) -> BoxFuture<'a, Result<(), SourceError>> {
-        Box::pin(async move { Box::pin(Work::begin(&self.trigger, &self.allowed, intake).await?.run()).await })
+        Box::pin(async move {
+            let inbox = Inbox::open(&self.trigger, &self.allowed, &*self.secrets, &self.wire).await?;
+            Box::pin(Work::begin(&self.trigger, inbox, intake).await?.run()).await
+        })
     }
 }
 
@@ -93,7 +112,7 @@ impl Source for Files {
 struct Work<'a> {
     trigger: &'a FilesTrigger,
     intake: &'a dyn Intake,
-    folder: Arc<Folder>,
+    inbox: Inbox,
     keys: Keys,
     /// What tells of changes, where something does.
     watch: Option<Arc<Watch>>,
@@ -103,6 +122,8 @@ struct Work<'a> {
     settling: HashMap<PathBuf, (Found, Instant)>,
     /// There were more than could be waited for.
     more: bool,
+    /// The objects of a bucket that the last look came by.
+    seen: Seen,
     pending: Pending,
     /// What is to be remembered with what is taken next, by its key.
     told: HashMap<String, Entry>,
@@ -111,46 +132,32 @@ struct Work<'a> {
     unreadable: HashSet<PathBuf>,
 }
 
-/// What a walk sends.
-enum Walked {
-    File(Found),
-    Unreadable(PathBuf, io::Error),
-    /// A folder can't be watched.
-    Unwatched(notify::Error),
-}
-
 /// A file that is to be taken, and what is remembered of it.
 type Fresh = (Found, Option<Entry>);
 
 impl<'a> Work<'a> {
-    async fn begin(
-        trigger: &'a FilesTrigger,
-        allowed: &AllowedFolders,
-        intake: &'a dyn Intake,
-    ) -> Result<Self, SourceError> {
-        let (opened, allowed) = (trigger.clone(), allowed.clone());
-        let (folder, tells) = blocking(move || {
-            let folder = Folder::open(&opened, &allowed)?;
-            let tells = watch::tells(&folder.real);
-            Ok((folder, tells))
-        })
-        .await?;
+    async fn begin(trigger: &'a FilesTrigger, inbox: Inbox, intake: &'a dyn Intake) -> Result<Self, SourceError> {
+        let poll = match inbox.folder().cloned() {
+            Some(folder) => blocking(move || Ok((!watch::tells(&folder.real)).then_some(POLL))).await?,
+            None => Some(POLL_BUCKET),
+        };
         let mut work = Self {
             trigger,
             intake,
             keys: Keys::new(trigger, intake),
-            folder: Arc::new(folder),
+            inbox,
             watch: None,
-            poll: trigger.poll.or((!tells).then_some(POLL)),
+            poll: trigger.poll.or(poll),
             settling: HashMap::new(),
             more: false,
+            seen: Seen::default(),
             pending: Pending::default(),
             told: HashMap::new(),
             leash: Leash::default(),
             unreadable: HashSet::new(),
         };
-        if work.poll.is_none() {
-            match Watch::new(&work.folder.real, trigger.settle) {
+        if let (None, Some(folder)) = (work.poll, work.inbox.folder()) {
+            match Watch::new(&folder.real, trigger.settle) {
                 Ok(watch) => work.watch = Some(Arc::new(watch)),
                 Err(error) => work.watch_failed(&error),
             }
@@ -164,7 +171,7 @@ impl<'a> Work<'a> {
         self.poll = Some(POLL);
         let message = format!(
             "`{}` can't be watched and is looked through every {}: {error}; `fs.inotify.max_user_watches` says how many folders can",
-            self.folder.real.display(),
+            self.trigger.place(),
             humantime::format_duration(POLL),
         );
         self.intake.report(Report::Warning(message));
@@ -228,7 +235,7 @@ impl<'a> Work<'a> {
 
     /// Remembers what is there without making events of it.
     async fn pass_over(&mut self) -> Result<(), SourceError> {
-        let mut walk = self.walk(PathBuf::new());
+        let mut walk = self.inbox.walk(PathBuf::new(), self.watch.clone(), CHUNK);
         while let Some(steps) = walk.recv().await {
             let mut seen = Vec::new();
             for step in steps {
@@ -239,6 +246,7 @@ impl<'a> Work<'a> {
                     }
                     Walked::Unreadable(path, error) => self.cannot_read(path, &error),
                     Walked::Unwatched(error) => self.watch_failed(&error),
+                    Walked::Failed(error) => return Err(error),
                 }
             }
             self.intake.take(Vec::new(), seen).await?;
@@ -246,19 +254,19 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Compares all that is in the folder with all that is remembered.
+    /// Compares all that is there with all that is remembered.
     async fn look_through(&mut self) -> Result<(), SourceError> {
         self.more = false;
-        let folder = Arc::clone(&self.folder);
-        blocking(move || folder.is_there()).await?;
+        self.inbox.is_there().await?;
         self.unreadable.clear();
+        self.seen.begin();
         self.look_into(PathBuf::new()).await?;
         self.look_back().await
     }
 
-    /// Goes through a folder within, and takes what is new and complete.
+    /// Goes through a folder within, or the bucket, and takes what is new and complete.
     async fn look_into(&mut self, from: PathBuf) -> Result<(), SourceError> {
-        let mut walk = self.walk(from);
+        let mut walk = self.inbox.walk(from, self.watch.clone(), CHUNK);
         while let Some(steps) = walk.recv().await {
             let mut files = Vec::new();
             for step in steps {
@@ -266,12 +274,17 @@ impl<'a> Work<'a> {
                     Walked::File(file) => files.push(file),
                     Walked::Unreadable(path, error) => self.cannot_read(path, &error),
                     Walked::Unwatched(error) => self.watch_failed(&error),
+                    Walked::Failed(error) => return Err(error),
                 }
+            }
+            let bucket = self.inbox.folder().is_none();
+            if bucket {
+                files.iter().for_each(|file| self.seen.add(self.keys.name(&self.keys.of(&file.path))));
             }
             let mut complete = Vec::new();
             for fresh in self.fresh(files).await? {
                 // The clock of another machine may say anything, so there a file is looked at twice.
-                if self.watch.is_some() && fresh.0.is_older_than(self.trigger.settle) {
+                if bucket || (self.watch.is_some() && fresh.0.is_older_than(self.trigger.settle)) {
                     complete.push(fresh);
                 } else {
                     self.wait_for(fresh.0);
@@ -296,13 +309,21 @@ impl<'a> Work<'a> {
                     None => look.push((key, entry.map(|entry| entry.path()))),
                 }
             }
-            let folder = Arc::clone(&self.folder);
-            let gone = blocking(move || {
-                let gone =
-                    |path: &Option<PathBuf>| path.as_deref().is_none_or(|path| matches!(folder.stamp(path), Ok(None)));
-                Ok(look.into_iter().filter(|(_, path)| gone(path)).map(|(key, _)| (key, None)).collect::<Vec<_>>())
-            })
-            .await?;
+            let gone: Vec<_> = match self.inbox.folder().cloned() {
+                Some(folder) => {
+                    blocking(move || {
+                        let gone = |path: &Option<PathBuf>| {
+                            path.as_deref().is_none_or(|path| matches!(folder.stamp(path), Ok(None)))
+                        };
+                        Ok(look.into_iter().filter(|(_, path)| gone(path)).map(|(key, _)| (key, None)).collect())
+                    })
+                    .await?
+                }
+                None => {
+                    let keys = look.into_iter().map(|(key, _)| key);
+                    keys.filter(|key| self.seen.misses(self.keys.name(key))).map(|key| (key, None)).collect()
+                }
+            };
             if !gone.is_empty() {
                 self.intake.take(Vec::new(), gone).await?;
             }
@@ -319,8 +340,9 @@ impl<'a> Work<'a> {
 
     /// Looks at paths that were told. Files there are complete.
     async fn look_at(&mut self, paths: Vec<PathBuf>) -> Result<(), SourceError> {
+        let Some(folder) = self.inbox.folder().cloned() else { return Ok(()) };
         for paths in paths.chunks(CHUNK) {
-            let (folder, looked) = (Arc::clone(&self.folder), paths.to_vec());
+            let (folder, looked) = (Arc::clone(&folder), paths.to_vec());
             let looks = blocking(move || Ok(looked.iter().map(|path| folder.look(path)).collect::<Vec<_>>())).await?;
             let (mut files, mut gone) = (Vec::new(), Vec::new());
             for (path, look) in paths.iter().zip(looks) {
@@ -365,12 +387,13 @@ impl<'a> Work<'a> {
 
     /// Takes the files that have stayed as they were for long enough.
     async fn settle(&mut self) -> Result<(), SourceError> {
+        let Some(folder) = self.inbox.folder().cloned() else { return Ok(()) };
         let now = Instant::now();
         let settle = self.trigger.settle;
         let due: Vec<_> =
             self.settling.extract_if(|_, (_, since)| *since + settle <= now).map(|(_, (file, _))| file).collect();
         for files in due.chunks(CHUNK) {
-            let (folder, looked) = (Arc::clone(&self.folder), files.to_vec());
+            let (folder, looked) = (Arc::clone(&folder), files.to_vec());
             let looks =
                 blocking(move || Ok(looked.iter().map(|file| folder.look(&file.path)).collect::<Vec<_>>())).await?;
             let mut complete = Vec::new();
@@ -435,25 +458,30 @@ impl<'a> Work<'a> {
     }
 
     async fn take_whole(&mut self, fresh: Vec<Fresh>) -> Result<(), SourceError> {
-        // What a crash left half known is taken again as what it was.
+        // What a crash left half known is taken again as what it was. Two objects may have the same path, as paths are
+        // compared, but not the same bytes.
         let known: HashMap<_, _> = fresh
             .iter()
             .filter_map(|(file, entry)| match entry {
                 Some(Entry { stamp, state: State::Taken(progress), .. }) if *stamp == file.stamp => {
-                    Some((file.path.clone(), progress.id.clone()))
+                    Some((file.path.as_os_str().to_owned(), progress.id.clone()))
                 }
                 _ => None,
             })
             .collect();
         let files = fresh.into_iter().map(|(file, _)| file).collect();
-        let mut reads = content::read_all(Arc::clone(&self.folder), files, self.trigger.inline.bytes());
+        let mut reads = self.inbox.read_all(files, self.trigger.inline.bytes());
         let (mut batch, mut size, mut read) = (Vec::new(), 0, 0);
         while let Some((file, result)) = reads.recv().await {
             match result {
                 Read::Whole(content) => {
-                    read += file.stamp.size;
-                    let id = known.get(&file.path).cloned().unwrap_or_else(|| event::id(&file, &content.sha256));
-                    match event::of_file(&self.folder, &file, id.clone(), content) {
+                    // Of an object that is larger, nothing was.
+                    read += content.sha256.map_or(0, |_| file.stamp.size);
+                    let id = known.get(file.path.as_os_str()).cloned().unwrap_or_else(|| match &content.sha256 {
+                        Some(sha256) if file.etag.is_none() => event::id(&file, sha256),
+                        _ => event::id(&file, file.tag().as_bytes()),
+                    });
+                    match event::of_file(&self.inbox, &file, id.clone(), content) {
                         Ok(event) => {
                             size += event.size();
                             batch.push((file, Some((id, event))));
@@ -467,6 +495,7 @@ impl<'a> Work<'a> {
                 Read::Changed => self.look_again(&file.path).await?,
                 Read::Gone => {}
                 Read::Failed(error) => self.cannot_read(file.path, &error),
+                Read::Lost(error) => return Err(error),
             }
             if batch.len() >= COMMIT.0 || size >= COMMIT.1 || read >= COMMIT.2 {
                 self.commit(std::mem::take(&mut batch)).await?;
@@ -524,9 +553,9 @@ impl<'a> Work<'a> {
             Some(State::Seen) | None => Progress::default(),
         };
         if !same || progress.id.is_empty() {
-            progress.id = event::id(&file, &[]);
+            progress.id = event::id(&file, file.tag().as_bytes());
         }
-        let mut pieces = records::read(Arc::clone(&self.folder), file.clone(), lines, progress.clone(), same);
+        let mut pieces = records::read(self.inbox.clone(), file.clone(), lines, progress.clone(), same);
         while let Some(message) = pieces.recv().await {
             let piece = match message {
                 Ok(Message::Resumed) => continue,
@@ -552,7 +581,7 @@ impl<'a> Work<'a> {
             progress.tail = piece.tail;
             let mut events = Vec::new();
             for record in piece.records {
-                match event::of_record(&self.folder, &file, &progress.id, record) {
+                match event::of_record(&self.inbox, &file, &progress.id, record) {
                     Ok(event) => events.push(event),
                     Err(error) => {
                         progress.lost += 1;
@@ -607,22 +636,32 @@ impl<'a> Work<'a> {
             let keys: Vec<_> = settled.iter().map(|settled| self.keys.named(&hex::encode(settled.file))).collect();
             let entries = self.keys.recall(self.intake, keys.clone()).await?;
             let mut forget = Vec::new();
-            for ((key, entry), settled) in keys.into_iter().zip(entries).zip(settled) {
-                // The file may have changed since, and this be about what it was.
-                let Some(entry) = entry.filter(|entry| entry.first() == settled.first) else { continue };
-                let place = match self.trigger.then {
-                    _ if settled.dead => Place::Folder(PathBuf::from(&self.trigger.failed)),
+            // The file may have changed since, and this be about what it was.
+            let known = keys.into_iter().zip(entries).zip(settled).filter_map(|((key, entry), settled)| {
+                Some((key, entry.filter(|entry| entry.first() == settled.first)?, *settled))
+            });
+            let (inbox, leash, keys, trigger) = (&self.inbox, &self.leash, &self.keys, self.trigger);
+            let puts = known.map(|(key, entry, settled)| {
+                let place = match trigger.then {
+                    _ if settled.dead => Place::Folder(PathBuf::from(&trigger.failed)),
                     Then::Delete => Place::Nowhere,
-                    Then::Move | Then::Keep => Place::Folder(PathBuf::from(&self.trigger.done)),
+                    Then::Move | Then::Keep => Place::Folder(PathBuf::from(&trigger.done)),
                 };
-                let (folder, name) = (Arc::clone(&self.folder), self.keys.name(&key).to_owned());
-                let (path, stamp) = (entry.path(), entry.stamp);
-                match self.leash.act(move || away::put(&folder, &path, stamp, &name, &place)).await {
+                let put: BoxFuture<'_, _> = Box::pin(async move {
+                    let put = inbox.put(leash, entry.path(), entry.stamp, keys.name(&key), place).await;
+                    (key, entry, settled, put)
+                });
+                put
+            });
+            let puts: Vec<_> = puts.collect();
+            let puts: Vec<_> = stream::iter(puts).buffered(inbox.at_once()).collect().await;
+            for (key, entry, settled, put) in puts {
+                match put {
                     Ok(()) => forget.push((key, None)),
                     Err(error) => {
                         let path = name::written(&entry.path());
                         self.warn(format!("`{path}` can't be put away and stays: {error}"));
-                        self.pending.stuck(*settled);
+                        self.pending.stuck(settled);
                     }
                 }
             }
@@ -635,40 +674,13 @@ impl<'a> Work<'a> {
 
     /// A file changed while it was read: it is waited for.
     async fn look_again(&mut self, path: &Path) -> Result<(), SourceError> {
-        let (folder, path) = (Arc::clone(&self.folder), path.to_owned());
+        // An object that was replaced is found by the next look.
+        let Some(folder) = self.inbox.folder().cloned() else { return Ok(()) };
+        let path = path.to_owned();
         if let Ok(Look::File(now)) = blocking(move || Ok(folder.look(&path))).await? {
             self.wait_for(now);
         }
         Ok(())
-    }
-
-    /// Goes through a folder on a thread that may block, and has it watched.
-    fn walk(&self, from: PathBuf) -> mpsc::Receiver<Vec<Walked>> {
-        let (folder, watch) = (Arc::clone(&self.folder), self.watch.clone());
-        let (sender, receiver) = mpsc::channel(1);
-        tokio::task::spawn_blocking(move || {
-            let (mut steps, mut watched) = (Vec::new(), true);
-            let _ = folder.walk(&from, |step| {
-                match step {
-                    // Before it is read: what comes in between is a hint then.
-                    Step::Folder(path) => {
-                        let added = watch.as_ref().filter(|_| watched).map(|watch| watch.add(&path));
-                        if let Some(Err(error)) = added {
-                            watched = false;
-                            steps.push(Walked::Unwatched(error));
-                        }
-                    }
-                    Step::File(file) => steps.push(Walked::File(file)),
-                    Step::Unreadable(path, error) => steps.push(Walked::Unreadable(path, error)),
-                }
-                if steps.len() >= CHUNK && sender.blocking_send(std::mem::take(&mut steps)).is_err() {
-                    return ControlFlow::Break(());
-                }
-                ControlFlow::Continue(())
-            });
-            let _ = sender.blocking_send(steps);
-        });
-        receiver
     }
 
     fn cannot_read(&mut self, path: PathBuf, error: &io::Error) {

@@ -18,30 +18,35 @@ pub use schedule::shown_in_zone;
 
 use dunlin_events::{
     BoxFuture, FunctionName, Manifest,
-    manifest::{Problem, Trigger},
+    manifest::{FilesTrigger, Problem, Trigger},
     secrets::Secrets,
-    source::{Source, Sources},
+    source::{Contents, Source, Sources},
 };
-use files::Files;
+use files::{Files, Handed, Wire};
 use std::{sync::Arc, time::SystemTime};
 
 /// Every source there is.
 pub struct Upstreams {
     secrets: Arc<dyn Secrets>,
     folders: AllowedFolders,
+    wire: Wire,
 }
 
 impl Upstreams {
-    /// Sources that find passwords among these secrets, and files in these folders.
+    /// Sources that find passwords and keys among these secrets, and files in these folders.
     pub fn new(secrets: Arc<dyn Secrets>, folders: AllowedFolders) -> Self {
-        Self { secrets, folders }
+        Self { secrets, folders, wire: Wire::default() }
+    }
+
+    fn files(&self, trigger: &FilesTrigger) -> Files {
+        Files::new(trigger, self.folders.clone(), Arc::clone(&self.secrets), self.wire.clone())
     }
 
     /// What of one trigger can't be. Pointers are into the trigger.
     async fn check(&self, function: &FunctionName, trigger: &Trigger) -> Vec<Problem> {
         match trigger {
             Trigger::Schedule(schedule) => schedule::check(schedule, SystemTime::now()),
-            Trigger::Files(files) => Files::check(files, &self.folders).await,
+            Trigger::Files(files) => self.files(files).check().await,
             Trigger::Database(database) => database::check(function, database, Arc::clone(&self.secrets)).await,
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => Vec::new(),
         }
@@ -65,9 +70,14 @@ impl Sources for Upstreams {
     fn open(&self, function: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
         match trigger {
             Trigger::Schedule(schedule) => Some(Box::new(schedule::Schedule::new(function, schedule))),
-            Trigger::Files(files) => Some(Box::new(Files::new(files, self.folders.clone()))),
+            Trigger::Files(files) => Some(Box::new(self.files(files))),
             Trigger::Database(database) => database::open(function, database, Arc::clone(&self.secrets)),
             Trigger::Http(_) | Trigger::Webhook(_) | Trigger::Topic(_) => None,
         }
+    }
+
+    fn contents(&self, manifest: &Manifest) -> Option<Arc<dyn Contents>> {
+        let handed = Handed::of(manifest, &self.folders, &self.secrets, &self.wire)?;
+        Some(Arc::new(handed))
     }
 }

@@ -109,9 +109,11 @@ impl ManifestFile {
         let folder = self.folder().canonicalize().or_else(|_| std::path::absolute(self.folder()));
         let folder = folder.unwrap_or_else(|_| self.folder().to_owned());
         for trigger in &mut self.manifest.triggers {
-            if let Trigger::Files(files) = trigger {
-                let path = plain(&folder.join(&files.path));
-                files.path = path.to_str().map_or_else(|| files.path.clone(), ToOwned::to_owned);
+            if let Trigger::Files(files) = trigger
+                && let Some(path) = &mut files.path
+                && let Some(absolute) = plain(&folder.join(&*path)).to_str()
+            {
+                *path = absolute.to_owned();
             }
         }
     }

@@ -13,7 +13,7 @@ use super::lane::Mistake;
 use crate::active::ActiveFunction;
 use bytes::Bytes;
 use dunlin_events::{
-    Event, Failure, Invocation, Shape,
+    Body, Event, Failure, Invocation, Shape,
     effects::{Delivery, Draft, Outcome},
     event::{
         Data,
@@ -31,13 +31,15 @@ const ATTEMPT: HeaderName = HeaderName::from_static("dunlin-attempt");
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
-/// Calls a function with events: one, or several as a batch. Events of a batch are taken or not taken together.
+/// Calls a function with events: one, or several as a batch. Events of a batch are taken or not taken together. What one
+/// stands for that is too large to be in it comes as its body.
 pub(super) async fn deliver(
     function: &ActiveFunction,
     deliveries: &[Delivery],
+    content: Option<(u64, Body)>,
     invocation: Invocation,
 ) -> Result<Result<Vec<Outcome>, Mistake>, Failure> {
-    let request = request(deliveries);
+    let request = request(deliveries, content);
     let (head, body) = function.handle.invoke(request, invocation).await?.into_parts();
     let body = body.collect().await?.to_bytes();
     let command = function.version.component.shape == Shape::Command;
@@ -49,7 +51,7 @@ pub(super) async fn deliver(
     }))
 }
 
-fn request(deliveries: &[Delivery]) -> Request<dunlin_events::Body> {
+fn request(deliveries: &[Delivery], content: Option<(u64, Body)>) -> Request<Body> {
     let (mut headers, body) = match deliveries {
         [delivery] => to_http(&delivery.event),
         _ => {
@@ -69,9 +71,11 @@ fn request(deliveries: &[Delivery]) -> Request<dunlin_events::Body> {
             }
         }
     }
-    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    let (length, body) =
+        content.unwrap_or_else(|| (body.len() as u64, Full::new(body).map_err(|never| match never {}).boxed_unsync()));
+    headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::HOST, HeaderValue::from_static("functions.dunlin.internal"));
-    let mut request = Request::new(Full::new(body).map_err(|never| match never {}).boxed_unsync());
+    let mut request = Request::new(body);
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = http::Uri::from_static("http://functions.dunlin.internal/");
     *request.headers_mut() = headers;

@@ -23,6 +23,7 @@ use dunlin_events::{
     effects::{Delivery, Draft, Effects, Outcome},
     invocation::Effected,
     runtime::Feed,
+    source::ContentError,
     topics::{Offset, TopicName},
     units::{millis, now_millis},
 };
@@ -187,13 +188,33 @@ impl Lane {
                     self.answer_later(request, event, invocation).await;
                     continue;
                 }
-                let answer = answer::deliver(&self.reading.function, &deliveries, invocation).await;
+                let content = match self.content(&deliveries).await {
+                    Ok(content) => content,
+                    Err(ContentError::Lost(error)) => {
+                        let mistake = Mistake { reason: "content", error, crash: false, last: true, after: None };
+                        self.failed_together(&mistake);
+                        continue;
+                    }
+                    Err(ContentError::Unavailable(error)) => {
+                        Feed::ended(&**self, Err(Failure::Start(error)));
+                        continue;
+                    }
+                };
+                let answer = answer::deliver(&self.reading.function, &deliveries, content, invocation).await;
                 match answer {
                     Ok(Ok(outcomes)) => Feed::ended(&**self, Ok(outcomes)),
                     Ok(Err(mistake)) => self.failed_together(&mistake),
                     Err(failure) => Feed::ended(&**self, Err(failure)),
                 }
             }
+        }
+    }
+
+    /// The content of an event that is handed over alone, where it is more than the event has of it.
+    async fn content(&self, deliveries: &[Delivery]) -> std::result::Result<Option<(u64, Body)>, ContentError> {
+        match (&self.reading.contents, deliveries) {
+            (Some(contents), [delivery]) => contents.open(&delivery.event).await,
+            _ => Ok(None),
         }
     }
 
@@ -390,7 +411,9 @@ impl Feed for Lane {
             }
             let deliveries = call.iter().map(|place| {
                 let item = &self.items[*place];
-                let (topic, event) = (self.reading.name.topic.clone(), Arc::clone(&item.event));
+                let topic = self.reading.name.topic.clone();
+                let addressed = self.reading.contents.as_ref().and_then(|contents| contents.addressed(&item.event));
+                let event = addressed.map_or_else(|| Arc::clone(&item.event), Arc::new);
                 Delivery { topic, offset: item.offset, attempt: item.attempts() + 1, event }
             });
             let deliveries = deliveries.collect();

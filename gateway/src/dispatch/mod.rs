@@ -288,6 +288,7 @@ impl Dispatcher {
         let reading = Reading {
             name: name.clone(),
             settings,
+            contents: self.deployments.contents(&function.version.manifest),
             function,
             backend: self.deployments.backend().clone(),
             logs: Arc::clone(self.deployments.logs()) as _,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dunlin_events::{
     consumers::{Commit, CommitError, ConsumerName, DeadLetter},
     logs::{LogRecord, LogSink},
+    source::Contents,
     state::Key,
 };
 use std::{sync::Arc, time::Duration};
@@ -19,6 +20,8 @@ pub(super) struct Reading {
     pub(super) name: ConsumerName,
     pub(super) settings: Settings,
     pub(super) function: Arc<ActiveFunction>,
+    /// What its events are handed over with, where there is more of them than is in the topic.
+    pub(super) contents: Option<Arc<dyn Contents>>,
     pub(super) backend: Backend,
     pub(super) logs: Arc<dyn LogSink>,
 }

@@ -54,7 +54,8 @@ impl Sources for World {
     fn check<'a>(&'a self, manifest: &'a Manifest) -> BoxFuture<'a, Vec<Problem>> {
         let refused = |(index, trigger): (usize, &Trigger)| {
             let Trigger::Files(files) = trigger else { return None };
-            (files.path == "/refused").then(|| Problem::new(format!("/triggers/{index}/files/path"), "it is not there"))
+            (files.place() == "/refused")
+                .then(|| Problem::new(format!("/triggers/{index}/files/path"), "it is not there"))
         };
         let problems = manifest.triggers.iter().enumerate().filter_map(refused).collect();
         Box::pin(async move { problems })
@@ -62,7 +63,7 @@ impl Sources for World {
 
     fn open(&self, _: &FunctionName, trigger: &Trigger) -> Option<Box<dyn Source>> {
         let Trigger::Files(files) = trigger else { return None };
-        Some(Box::new(Upstream { path: files.path.clone(), world: self.clone() }))
+        Some(Box::new(Upstream { path: files.place(), world: self.clone() }))
     }
 }
 

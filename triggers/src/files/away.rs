@@ -1,4 +1,4 @@
-//! Putting files away once the function has settled them: to `done/`, to `failed/`, or nowhere.
+//! Putting files of a folder away once the function has settled them: to `done/`, to `failed/`, or nowhere.
 //!
 //! ```text
 //!   inbox/a.csv ──▶ inbox/.dunlin-<key> ──▶ done/a.csv
@@ -102,7 +102,7 @@ fn shelve(folder: &Folder, claimed: &Path, path: &Path, key: &str, place: &Path)
 }
 
 /// A path beside another that is taken: `a.csv` becomes `a.4f1d03c2.csv`.
-fn marked(path: &Path, of: &str) -> PathBuf {
+pub(super) fn marked(path: &Path, of: &str) -> PathBuf {
     use sha2::Digest as _;
     let mark = hex::encode(&sha2::Sha256::digest(of)[..4]);
     let mut name = OsString::from(path.file_stem().unwrap_or_default());

@@ -12,13 +12,13 @@ use std::{os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn check(trigger: &FilesTrigger, allowed: &AllowedFolders) -> Vec<Problem> {
-    if !Path::new(&trigger.path).is_absolute() {
+    let path = trigger.place();
+    if !Path::new(&path).is_absolute() {
         return vec![
-            Problem::new("/path", format!("`{}` is no absolute path", trigger.path))
+            Problem::new("/path", format!("`{path}` is no absolute path"))
                 .help("the platform doesn't know what it is relative to; `dunlin deploy` makes it absolute"),
         ];
     }
-    let path = trigger.path.clone();
     let (trigger, allowed) = (trigger.clone(), allowed.clone());
     let found = tokio::task::spawn_blocking(move || found(&trigger, &allowed));
     match tokio::time::timeout(PATIENCE, found).await {
@@ -40,7 +40,7 @@ fn found(trigger: &FilesTrigger, allowed: &AllowedFolders) -> Vec<Problem> {
     }
     let mut problems = Vec::new();
     if access(&folder.real, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-        let message = format!("files can't be taken away from `{}`", trigger.path);
+        let message = format!("files can't be taken away from `{}`", trigger.place());
         problems.push(
             Problem::new("/then", message).help("let the platform's user write to the folder, or write `then: keep`"),
         );

@@ -2,6 +2,7 @@
 //! that may block, and no further once nobody waits for it.
 
 use super::folder::{Folder, Found, is_still};
+use dunlin_events::source::SourceError;
 use sha2::{Digest as _, Sha256};
 use std::{
     io::{self, ErrorKind, Read as _},
@@ -14,7 +15,8 @@ const BLOCK: usize = 256 << 10;
 
 /// A file, read to its end.
 pub(super) struct Content {
-    pub(super) sha256: [u8; 32],
+    /// `None` of an object that wasn't read.
+    pub(super) sha256: Option<[u8; 32]>,
     /// All of it, where it isn't larger than asked for.
     pub(super) data: Option<Vec<u8>>,
 }
@@ -26,6 +28,8 @@ pub(super) enum Read {
     Changed,
     Gone,
     Failed(io::Error),
+    /// No file can be read now.
+    Lost(SourceError),
 }
 
 /// Reads files one after another.
@@ -77,5 +81,5 @@ fn read(
     if size != file.stamp.size || !is_still(&opened, file)? {
         return Ok(Read::Changed);
     }
-    Ok(Read::Whole(Content { sha256: hash.finalize().into(), data }))
+    Ok(Read::Whole(Content { sha256: Some(hash.finalize().into()), data }))
 }

@@ -3,12 +3,7 @@
 //! An event's data is what is in the file, so that a function handles a dropped file as it does any other event; what the
 //! file is stands in attributes. The id is a digest of what tells this state of this file from every other.
 
-use super::{
-    content::Content,
-    folder::{Folder, Found},
-    name,
-    records::Record,
-};
+use super::{content::Content, folder::Found, inbox::Inbox, name, records::Record};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use dunlin_events::{Event, event::InvalidEvent};
@@ -16,13 +11,15 @@ use sha2::{Digest as _, Sha256};
 use std::{os::unix::ffi::OsStrExt as _, path::Path};
 
 /// The types of its events.
-const FILE: &str = "dunlin.file";
+pub(super) const FILE: &str = "dunlin.file";
 const RECORD: &str = "dunlin.file.record";
 
 /// The event of a file.
-pub(super) fn of_file(folder: &Folder, file: &Found, id: String, content: Content) -> Result<Event, InvalidEvent> {
-    let mut event = about(folder, file, id, FILE)?;
-    event.set_extension("filesha256", hex::encode(content.sha256))?;
+pub(super) fn of_file(inbox: &Inbox, file: &Found, id: String, content: Content) -> Result<Event, InvalidEvent> {
+    let mut event = about(inbox, file, id, FILE)?;
+    if let Some(sha256) = content.sha256 {
+        event.set_extension("filesha256", hex::encode(sha256))?;
+    }
     match content.data {
         Some(data) => put(&mut event, content_type(&file.path), data)?,
         None => event.set_attribute("datacontenttype", content_type(&file.path))?,
@@ -31,21 +28,24 @@ pub(super) fn of_file(folder: &Folder, file: &Found, id: String, content: Conten
 }
 
 /// The event of a record.
-pub(super) fn of_record(folder: &Folder, file: &Found, id: &str, record: Record) -> Result<Event, InvalidEvent> {
-    let mut event = about(folder, file, format!("{id}-{}", record.number), RECORD)?;
+pub(super) fn of_record(inbox: &Inbox, file: &Found, id: &str, record: Record) -> Result<Event, InvalidEvent> {
+    let mut event = about(inbox, file, format!("{id}-{}", record.number), RECORD)?;
     event.set_extension("filerecord", record.number.to_string())?;
     event.set_extension("fileposition", record.at.to_string())?;
     put(&mut event, record.kind, record.data)?;
     Ok(event)
 }
 
-fn about(folder: &Folder, file: &Found, id: String, kind: &str) -> Result<Event, InvalidEvent> {
+fn about(inbox: &Inbox, file: &Found, id: String, kind: &str) -> Result<Event, InvalidEvent> {
     let path = name::written(&file.path);
-    let mut event = Event::new(id, name::uri(&folder.real), kind)?;
+    let mut event = Event::new(id, inbox.uri(), kind)?;
     event.set_time(humantime::format_rfc3339_nanos(file.stamp.modified()).to_string())?;
     event.set_extension("filesize", file.stamp.size.to_string())?;
+    if let Some(etag) = &file.etag {
+        event.set_extension("fileetag", &**etag)?;
+    }
     // Where the function can open it: as it is, or not at all.
-    if let Some(location) = folder.real.join(&file.path).to_str() {
+    if let Some(location) = inbox.location(&file.path) {
         let _ = event.set_extension("filelocation", location);
     }
     if file.path.to_str() != Some(&*path) {
@@ -64,7 +64,7 @@ fn put(event: &mut Event, kind: &str, data: Vec<u8>) -> Result<(), InvalidEvent>
     event.set_data(Some(kind), data.clone()).or_else(|_| event.set_data(Some(text), data))
 }
 
-/// What tells this state of this file from every other; with its content's digest where that is known.
+/// What tells this state of this file from every other; with its content's digest or ETag where that is known.
 pub(super) fn id(file: &Found, content: &[u8]) -> String {
     let digest = Sha256::new()
         .chain_update(file.path.as_os_str().as_bytes())

@@ -18,6 +18,7 @@ use std::{
     io::{self, ErrorKind},
     ops::ControlFlow,
     path::{Component, Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -43,7 +44,9 @@ pub(super) struct Stamp {
     pub(super) size: u64,
     /// When its content changed: seconds since the Unix epoch, and nanoseconds.
     pub(super) modified: (i64, u32),
-    inode: u64,
+    /// The inode of a file; of an object, a digest of its ETag. Its name is persisted.
+    #[serde(rename = "inode")]
+    pub(super) identity: u64,
 }
 
 /// A file, as it was when it was looked at.
@@ -55,6 +58,8 @@ pub(super) struct Found {
     /// When anything of it changed, its name included. A file that was moved away and back differs from itself only here;
     /// but so does one whose permissions changed, so this alone makes no file a new one.
     pub(super) changed: (i64, u32),
+    /// Of an object: what tells its content from any other.
+    pub(super) etag: Option<Arc<str>>,
 }
 
 /// What is at a path.
@@ -77,7 +82,7 @@ pub(super) enum Step {
 
 impl Folder {
     pub(super) fn open(trigger: &FilesTrigger, allowed: &AllowedFolders) -> Result<Self, SourceError> {
-        let path = PathBuf::from(&trigger.path);
+        let path = PathBuf::from(trigger.place());
         let failed = |error: io::Error| cannot(&path, &error);
         let real = path.canonicalize().map_err(failed)?;
         allowed.check(&real)?;
@@ -212,9 +217,10 @@ fn found(path: PathBuf, metadata: &Metadata) -> Found {
         stamp: Stamp {
             size: metadata.len(),
             modified: (metadata.mtime(), nanoseconds(metadata.mtime_nsec())),
-            inode: metadata.ino(),
+            identity: metadata.ino(),
         },
         changed: (metadata.ctime(), nanoseconds(metadata.ctime_nsec())),
+        etag: None,
     }
 }
 
@@ -225,7 +231,7 @@ impl Stamp {
         bytes[..8].copy_from_slice(&self.size.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.modified.0.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.modified.1.to_le_bytes());
-        bytes[20..].copy_from_slice(&self.inode.to_le_bytes());
+        bytes[20..].copy_from_slice(&self.identity.to_le_bytes());
         bytes
     }
 
@@ -235,6 +241,11 @@ impl Stamp {
 }
 
 impl Found {
+    /// What an object's ETag says of its content. Of a file, nothing does without reading it.
+    pub(super) fn tag(&self) -> &str {
+        self.etag.as_deref().unwrap_or_default()
+    }
+
     /// Its name for people.
     pub(super) fn name(&self) -> String {
         name::written(&self.path)

@@ -23,6 +23,9 @@ pub(super) struct Keys {
     prefix: String,
 }
 
+/// What tells a file's key from others of the trigger.
+pub(super) type FileKey = [u8; 16];
+
 /// What is remembered of a file. Persisted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
@@ -102,7 +105,12 @@ impl Entry {
 
 impl Keys {
     pub(super) fn new(trigger: &FilesTrigger, intake: &dyn Intake) -> Self {
-        let digest = Sha256::new().chain_update(&trigger.path).chain_update([0]).chain_update(intake.topic().as_str());
+        let mut digest = Sha256::new().chain_update(trigger.place());
+        if trigger.bucket.is_some() {
+            // Buckets of one name may be in several places.
+            digest = digest.chain_update([0]).chain_update(trigger.endpoint());
+        }
+        let digest = digest.chain_update([0]).chain_update(intake.topic().as_str());
         Self { prefix: format!("files/{}", hex::encode(&digest.finalize()[..8])) }
     }
 

@@ -4,7 +4,7 @@
 //! good news, and about some of the others in turn. It asks less and less often while nothing happens, up to once a
 //! second, and not at all when no file waits.
 
-use super::memory::Progress;
+use super::memory::{FileKey, Progress};
 use dunlin_events::{consumers::Fate, topics::Offset};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
@@ -39,9 +39,6 @@ struct Waiting {
     offsets: Vec<(Offset, Offset)>,
     dead: bool,
 }
-
-/// What tells a file's key from others of the trigger.
-pub(super) type FileKey = [u8; 16];
 
 /// A file whose events are all settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

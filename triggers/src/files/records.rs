@@ -4,19 +4,16 @@
 //! after a crash. A record that is longer than an event may be is left out, and counted.
 
 use super::{
-    folder::{Folder, Found},
+    folder::Found,
+    inbox::{Inbox, Opened},
     memory::Progress,
 };
-use cap_std::fs::{File, FileExt as _};
 use csv_core::ReadRecordResult;
 use dunlin_events::manifest::Lines;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use std::{
-    io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom},
-    sync::Arc,
-};
-use tokio::sync::mpsc;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
+use tokio::{runtime::Handle, sync::mpsc};
 
 /// The longest record.
 const LONGEST: usize = 1 << 20;
@@ -55,16 +52,17 @@ pub(super) struct Piece {
 /// Reads a file from where `progress` says, if it is the same file before that, or else from its beginning. `known` is
 /// whether it has the stamp that `progress` was made with. The first message says from where.
 pub(super) fn read(
-    folder: Arc<Folder>,
+    inbox: Inbox,
     file: Found,
     format: Lines,
     progress: Progress,
     known: bool,
 ) -> mpsc::Receiver<io::Result<Message>> {
     let (sender, receiver) = mpsc::channel(2);
+    let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
         let told = |message| sender.blocking_send(message).is_ok();
-        if let Err(error) = pieces(&folder, &file, format, &progress, known, told) {
+        if let Err(error) = pieces(&inbox, &runtime, &file, format, &progress, known, told) {
             let _ = sender.blocking_send(Err(error));
         }
     });
@@ -83,27 +81,28 @@ pub(super) enum Message {
 }
 
 fn pieces(
-    folder: &Folder,
+    inbox: &Inbox,
+    runtime: &Handle,
     file: &Found,
     format: Lines,
     progress: &Progress,
     known: bool,
     told: impl Fn(io::Result<Message>) -> bool,
 ) -> io::Result<()> {
-    let Some(opened) = folder.read(file)? else {
+    let Some(opened) = inbox.read(file, runtime)? else {
         told(Ok(Message::Changed));
         return Ok(());
     };
-    let same = progress.at <= file.stamp.size && (known || tail(&opened, progress.at)? == progress.tail);
+    let same = progress.at <= file.stamp.size && (known || is_grown(file, &opened, progress)?);
     let resumed = progress.at > 0 && same;
     let (at, number) = if resumed { (progress.at, progress.records) } else { (0, 0) };
     if !told(Ok(if resumed { Message::Resumed } else { Message::Anew })) {
         return Ok(());
     }
-    let mut reader = Reader::new(opened.try_clone()?, format, at, number)?;
+    let mut reader = Reader::new(opened, format, at, number)?;
     loop {
         let mut piece = reader.piece()?;
-        piece.tail = tail(&opened, piece.at)?;
+        piece.tail = tail(reader.file.get_ref(), piece.at)?;
         let last = piece.last;
         if !told(Ok(Message::Piece(piece))) || last {
             return Ok(());
@@ -111,22 +110,26 @@ fn pieces(
     }
 }
 
+/// Whether a file was only added to. An object can't be: it is another then.
+fn is_grown(file: &Found, opened: &Opened, progress: &Progress) -> io::Result<bool> {
+    Ok(file.etag.is_none() && tail(opened, progress.at)? == progress.tail)
+}
+
 /// A digest of the bytes before a place.
-fn tail(file: &File, at: u64) -> io::Result<u64> {
-    let from = at.saturating_sub(TAIL);
-    let mut bytes = vec![0; usize::try_from(at - from).unwrap_or_default()];
-    match file.read_exact_at(&mut bytes, from) {
-        Ok(()) => {}
+fn tail(file: &Opened, at: u64) -> io::Result<u64> {
+    let bytes = match file.bytes(at.saturating_sub(TAIL), at) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(0),
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
         Err(error) => return Err(error),
-    }
+    };
     let digest: [u8; 32] = Sha256::digest(&bytes).into();
     Ok(u64::from_le_bytes(digest[..8].try_into().expect("8 of 32 bytes")))
 }
 
 /// Reads records of one file.
 struct Reader {
-    file: BufReader<File>,
+    file: BufReader<Opened>,
     at: u64,
     number: u64,
     format: Format,
@@ -152,7 +155,7 @@ enum Next {
 }
 
 impl Reader {
-    fn new(file: File, format: Lines, at: u64, number: u64) -> io::Result<Self> {
+    fn new(file: Opened, format: Lines, at: u64, number: u64) -> io::Result<Self> {
         let values = |delimiter, kind| {
             let parser = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
             Format::Values { parser: Box::new(parser), fields: Vec::new(), kind }

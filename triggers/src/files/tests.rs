@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::TestIntake;
+use crate::testing::{Known, TestIntake};
 use dunlin_events::{
     consumers::{ConsumerName, DeadLetter, Settlement},
     event::Data,
@@ -36,7 +36,7 @@ impl Inbox {
     /// Runs a source whose manifest has this beside the path.
     fn start(&mut self, mut manifest: serde_json::Value) {
         manifest["path"] = self.folder.path().to_str().unwrap().into();
-        let source = Files::new(&serde_json::from_value(manifest).unwrap(), AllowedFolders::default());
+        let source = files(manifest);
         let intake = Arc::clone(&self.intake);
         self.running = Some(tokio::spawn(async move { source.run(&*intake).await }));
     }
@@ -90,6 +90,12 @@ impl Inbox {
         let settlement = if dead { Settlement::Dead(Box::new(letter(offset, event))) } else { Settlement::Done };
         self.intake.settle(vec![(offset, settlement)]).await;
     }
+}
+
+/// The source of a trigger.
+fn files(trigger: serde_json::Value) -> Files {
+    let trigger = serde_json::from_value(trigger).unwrap();
+    Files::new(&trigger, AllowedFolders::default(), Arc::new(Known("")), Wire::default())
 }
 
 fn letter(offset: Offset, event: Event) -> DeadLetter {
@@ -400,12 +406,7 @@ async fn a_folder_that_vanishes_is_an_error_with_a_fix_and_counts_again_when_it_
     let mut inbox = Inbox::new().await;
     let path = inbox.path("in");
     fs::create_dir(&path).unwrap();
-    let source = |path: &Path| {
-        Files::new(
-            &serde_json::from_value(serde_json::json!({ "path": path, "settle": "1ms" })).unwrap(),
-            AllowedFolders::default(),
-        )
-    };
+    let source = |path: &Path| files(serde_json::json!({ "path": path, "settle": "1ms" }));
     let run = |path: PathBuf, intake: Arc<TestIntake>| tokio::spawn(async move { source(&path).run(&*intake).await });
     inbox.write("in/a", "1");
     let running = run(path.clone(), Arc::clone(&inbox.intake));
@@ -514,13 +515,55 @@ async fn at_deploy_it_is_told_what_can_not_be() {
             ["is no folder", ""],
         ),
     ] {
-        let problems = Files::check(&serde_json::from_value(manifest).unwrap(), &AllowedFolders::default()).await;
+        let problems = files(manifest).check().await;
         assert_eq!(problems.len(), 1, "{problems:?}");
         let told = format!("{} {}", problems[0].message, problems[0].help.as_deref().unwrap_or_default());
         assert_eq!(problems[0].pointer, pointer);
         assert!(parts.iter().all(|part| told.contains(part)), "{told}");
     }
     let good = serde_json::json!({ "path": at("in"), "then": "move", "done": at("in/sub") });
-    let problems = Files::check(&serde_json::from_value(good).unwrap(), &AllowedFolders::default()).await;
+    let problems = files(good).check().await;
     assert_eq!(problems.len(), 1, "it is absolute, and isn't there");
+}
+
+/// What a function is handed that gets files as they are read.
+#[tokio::test]
+async fn a_large_file_is_handed_over_while_it_is_the_one() {
+    use dunlin_events::{
+        Manifest,
+        source::{ContentError, Contents as _},
+    };
+    use http_body_util::BodyExt as _;
+    let mut inbox = Inbox::new().await;
+    let content: Vec<u8> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
+    inbox.write("sub/a%b.bin", &content);
+    inbox.write("small", "small");
+    inbox.start(serde_json::json!({ "settle": "10ms", "recursive": true }));
+    inbox.intake.wait_for(2).await;
+    let events = inbox.intake.events().await;
+    let of = |name: &str| events.iter().find(|event| event.subject() == Some(name)).unwrap();
+    let handed = |content: &str| {
+        let files = serde_json::json!({ "path": inbox.folder.path(), "recursive": true, "content": content });
+        let manifest = serde_json::json!({ "name": "f", "component": "f.wasm", "triggers": [{ "files": files }] });
+        let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+        let secrets: Arc<dyn Secrets> = Arc::new(Known(""));
+        Handed::of(&manifest, &AllowedFolders::default(), &secrets, &Wire::default())
+    };
+    assert!(handed("location").is_none(), "its events are all there is");
+    let handed = handed("stream").unwrap();
+    assert!(handed.open(of("small")).await.unwrap().is_none(), "it is in the event");
+    let large = of("sub/a%25b.bin");
+    let (size, body) = handed.open(large).await.unwrap().unwrap();
+    assert_eq!(size, content.len() as u64);
+    assert!(body.collect().await.unwrap().to_bytes() == content);
+    // Written to while it is read: the reader doesn't take it for whole.
+    let (_, mut body) = handed.open(large).await.unwrap().unwrap();
+    body.frame().await.unwrap().unwrap();
+    inbox.write("sub/a%b.bin", "another");
+    while let Some(Ok(_)) = body.frame().await {}
+    let (_, lost) = (body, handed.open(large).await.err().unwrap());
+    assert!(matches!(&lost, ContentError::Lost(why) if why.contains("another by now")), "{lost}");
+    fs::remove_file(inbox.path("sub/a%b.bin")).unwrap();
+    let lost = handed.open(large).await.err().unwrap();
+    assert!(matches!(&lost, ContentError::Lost(why) if why.contains("isn't there")), "{lost}");
 }
