@@ -17,6 +17,7 @@ mod isolation;
 mod languages;
 mod mysql;
 mod postgres;
+mod reference;
 mod rooms;
 mod schedules;
 mod serving;
