@@ -11,7 +11,7 @@ use crate::{
     manifest::{self, is_skipped, process_environment},
     output::{BOLD, DIM, PLAIN, print, tell},
     report::{Failure, report},
-    up::{Platform, UpArgs},
+    up::{Platform, UpArgs, log_if_asked},
 };
 use anyhow::Context as _;
 use clap::Args;
@@ -72,6 +72,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     options.secrets = args.secrets.or(options.secrets);
     options.compiler = Some(Compiler::Baseline);
     options.token.clone_from(&server.token);
+    log_if_asked(&options)?;
     let platform = Platform::start(options).await?;
     server.server = Some(platform.admin_url());
     tell(format_args!("functions answer at {BOLD}{}{PLAIN}", platform.functions_url()));
