@@ -128,7 +128,7 @@ async fn cycle(
     let mut files = manifest::read_all(&[path], &process_environment)?;
     let folders = files.iter().map(|file| file.folder().canonicalize()).collect::<Result<Vec<_>, _>>()?;
     for (index, file) in files.iter_mut().enumerate() {
-        if file.is_developed() || changed.is_none_or(|changed| is_affected(index, &folders, changed)) {
+        if build::hands_over(&file.manifest) || changed.is_none_or(|changed| is_affected(index, &folders, changed)) {
             build::develop(file).await?;
         }
         if file.manifest.build.is_some() {
