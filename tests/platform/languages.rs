@@ -490,6 +490,44 @@ async fn an_answer_that_go_has_begun_never_looks_whole() {
     assert!(answer.ends_with("begun\r\n"), "it has no last chunk: {answer:?}");
 }
 
+/// What a program in JavaScript can't have here is told when it is built: what it is, where it is wanted, and what to do.
+#[test]
+fn javascript_that_needs_node_or_intl_is_told_what_to_do() {
+    let project = Project::new();
+    let folder = project.path("wants");
+    write(&folder, "function.yaml", "name: wants\ncomponent: build/a.wasm\nbuild: { javascript: index.js }\n");
+    let build = |source: &str| {
+        write(&folder, "index.js", source);
+        let output = project.dunlin(&["build", "wants"]);
+        (output.status.code(), shown(&output))
+    };
+    let answer = "export default { fetch: () => new Response(String(wanted)) };";
+    // By a package as well.
+    write(&folder, "node_modules/reader/index.js", "import fs from \"fs\"; export const read = fs.readFileSync;");
+    let of_node = format!(
+        "import {{ read }} from \"reader\"; import zlib from \"node:zlib\"; const wanted = [read, zlib]; {answer}"
+    );
+    let (code, told) = build(&of_node);
+    assert_eq!(code, Some(1), "{told}");
+    for part in [
+        "node_modules/reader/index.js:1:15",
+        "`fs` is a module of Node",
+        "`fs` and `node:zlib` are of Node",
+        "use what the web has",
+    ] {
+        assert!(told.contains(part), "no `{part}`: {told}");
+    }
+    assert!(!told.contains("--platform"), "{told}");
+
+    let (code, told) = build(&format!("const wanted = new Intl.NumberFormat(); {answer}"));
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("at index.js:1:") && told.contains("there is no `Intl` here"), "{told}");
+    // Nobody knows whether it is ever called.
+    let (code, told) = build(&format!("const wanted = () => new Intl.NumberFormat(); {answer}"));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("warning: `index.js` uses `Intl`"), "{told}");
+}
+
 #[test]
 fn what_a_build_lacks_is_told_with_the_fix() {
     let project = Project::apart();
