@@ -11,7 +11,7 @@ use crate::{
     manifest::{self, is_skipped, process_environment},
     output::{BOLD, DIM, PLAIN, print, tell},
     report::{Failure, report},
-    up::{Platform, UpArgs},
+    up::{Platform, UpArgs, log_if_asked},
 };
 use anyhow::Context as _;
 use clap::Args;
@@ -72,6 +72,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     options.secrets = args.secrets.or(options.secrets);
     options.compiler = Some(Compiler::Baseline);
     options.token.clone_from(&server.token);
+    log_if_asked(&options)?;
     let platform = Platform::start(options).await?;
     server.server = Some(platform.admin_url());
     tell(format_args!("functions answer at {BOLD}{}{PLAIN}", platform.functions_url()));
@@ -127,7 +128,7 @@ async fn cycle(
     let mut files = manifest::read_all(&[path], &process_environment)?;
     let folders = files.iter().map(|file| file.folder().canonicalize()).collect::<Result<Vec<_>, _>>()?;
     for (index, file) in files.iter_mut().enumerate() {
-        if file.is_developed() || changed.is_none_or(|changed| is_affected(index, &folders, changed)) {
+        if build::hands_over(&file.manifest) || changed.is_none_or(|changed| is_affected(index, &folders, changed)) {
             build::develop(file).await?;
         }
         if file.manifest.build.is_some() {

@@ -1,6 +1,7 @@
 //! `dunlin list`, `show`, `versions`, `rollback` and `remove`: what is deployed, and which version of it.
 
 use crate::{
+    build,
     client::{Client, ServerArgs, segment},
     output::{BOLD, PLAIN, ago, confirm, print, print_json, size, table, tell, timestamp},
 };
@@ -163,7 +164,7 @@ fn show_text(detail: &FunctionDetail) -> anyhow::Result<String> {
         lines.push(format!("imports    {}", component.imports.join("\n           ")));
     }
     lines.push("manifest".into());
-    let manifest = serde_yaml::to_string(&active.manifest)?;
+    let manifest = serde_yaml::to_string(&build::shown(active.manifest.clone()))?;
     lines.extend(manifest.lines().map(|line| format!("  {line}")));
     Ok(lines.join("\n"))
 }

@@ -143,6 +143,11 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
     ended
 }
 
+/// The log of a platform within another command, which says by itself what matters: only where somebody asks for it.
+pub(crate) fn log_if_asked(args: &UpArgs) -> anyhow::Result<()> {
+    if std::env::var_os("DUNLIN_LOG").is_some() { log_to_stderr(args) } else { Ok(()) }
+}
+
 fn log_to_stderr(args: &UpArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("`--log {}` is no log filter", args.log))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

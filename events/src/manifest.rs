@@ -317,7 +317,8 @@ impl fmt::Display for Backoff {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpTrigger {
-    /// The path, with `{name}` for one segment and a final `{*name}` for all that follow: `/invoices/{id}`.
+    /// The path, with `{name}` for one segment and a final `{*name}` for all that follow, which may be nothing:
+    /// `/invoices/{id}`.
     pub path: RoutePath,
     /// The methods; any method when absent. `GET` includes `HEAD`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -495,7 +496,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The path of a route: segments of text, `{name}` for one whole segment, a final `{*name}` for one or more.
+/// The path of a route: segments of text, `{name}` for one whole segment, a final `{*name}` for all that follow.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoutePath {
     text: String,

@@ -4,7 +4,7 @@
 //! the engine's compatibility (version, settings, processor), so that another build of the platform never reads it:
 //!
 //! ```text
-//! cache/0.2/<engine>/<digest>.cwasm      and 0.3/: see `machine.rs`
+//! cache/0.2/<engine>/<digest>.cwasm      and 0.3/, for each engine: see `machine.rs`
 //! ```
 //!
 //! Its files are native code that the platform will run. So the folder belongs to the platform's user alone (0700), files
@@ -33,6 +33,8 @@ const KEPT: Duration = Duration::from_secs(3600);
 
 /// The code of one component, ready to be instantiated.
 pub(crate) struct Code {
+    /// The engine it runs in.
+    pub(crate) engine: Engine,
     pub(crate) entry: Entry,
 }
 
@@ -60,7 +62,7 @@ impl Code {
             Shape::Command => CommandPre::new(pre).map(Entry::Command),
             Shape::Handler => FunctionPre::new(pre).map(Entry::Handler),
         };
-        Ok(Self { entry: entry.map_err(LinkError::Export)? })
+        Ok(Self { engine: linker.engine().clone(), entry: entry.map_err(LinkError::Export)? })
     }
 }
 
@@ -72,20 +74,22 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn open(dir: &Path, engine: &Engine) -> io::Result<Self> {
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        component::ADAPTER_VERSION.hash(&mut hasher);
-        let current = format!("{:016x}", hasher.finish());
-        let own = dir.join(&current);
+    /// The caches of these engines below a folder that is theirs alone.
+    pub(crate) fn open(dir: &Path, engines: &[Engine]) -> io::Result<Vec<Self>> {
+        let current: Vec<_> = engines.iter().map(folder).collect();
         create_private(dir)?;
-        create_private(&own)?;
         // What other builds left behind would never be read again.
         for entry in fs::read_dir(dir)?.flatten() {
-            if entry.file_name() != *current && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let known = current.iter().any(|current| entry.file_name() == **current);
+            if !known && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 fs::remove_dir_all(entry.path())?;
             }
         }
+        current.iter().map(|current| Self::open_own(dir.join(current))).collect()
+    }
+
+    fn open_own(own: PathBuf) -> io::Result<Self> {
+        create_private(&own)?;
         // What a process began and was killed before the end of. By now the data directory is this one's alone.
         for entry in fs::read_dir(&own)?.flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "tmp") {
@@ -184,6 +188,14 @@ impl Cache {
     fn mapped(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Weak<Code>>> {
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The name of an engine's folder.
+fn folder(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    component::ADAPTER_VERSION.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 fn create_private(dir: &Path) -> io::Result<()> {

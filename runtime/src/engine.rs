@@ -39,7 +39,7 @@ pub(crate) const MAX_MEMORY: u64 = 4 << 30;
 
 /// An engine for components of WASI 0.2, or, with `concurrent`, of 0.3. Serving several calls in one store at once needs
 /// an event loop in that store; sandboxes of 0.2 serve one and go without.
-pub(crate) fn new_engine(config: &RuntimeConfig, concurrent: bool) -> wasmtime::Result<Engine> {
+pub(crate) fn new_engine(config: &RuntimeConfig, compiler: Compiler, concurrent: bool) -> wasmtime::Result<Engine> {
     let sandboxes = config.sandboxes.get();
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(sandboxes)
@@ -77,7 +77,7 @@ pub(crate) fn new_engine(config: &RuntimeConfig, concurrent: bool) -> wasmtime::
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
-    if config.compiler == Compiler::Baseline {
+    if compiler == Compiler::Baseline {
         engine.strategy(Strategy::Winch);
     }
     Engine::new(&engine)
@@ -99,18 +99,17 @@ struct TickerState {
 pub(crate) struct TickerGuard(Arc<TickerState>);
 
 impl Ticker {
-    pub(crate) fn start(engines: [&Engine; 2]) -> std::io::Result<Self> {
+    pub(crate) fn start<'a>(engines: impl Iterator<Item = &'a Engine>) -> std::io::Result<Self> {
         /// Ticks without a sandbox before it sleeps. Waking it costs a system call, so it is not done for every pause.
         const IDLE_TICKS: u32 = 200;
         let state = Arc::new(TickerState { sandboxes: AtomicUsize::new(0), parked: AtomicBool::new(false) });
-        let (engines, shared) = (engines.map(Engine::weak), Arc::clone(&state));
+        let (engines, shared) = (engines.map(Engine::weak).collect::<Vec<_>>(), Arc::clone(&state));
         let handle = thread::Builder::new().name("epoch".into()).spawn(move || {
             let mut idle = 0;
             // Ends with the engines: nobody is left then whom it could interrupt.
-            while let [Some(one), Some(other)] = engines.each_ref().map(EngineWeak::upgrade) {
-                one.increment_epoch();
-                other.increment_epoch();
-                drop((one, other));
+            while let Some(engines) = engines.iter().map(EngineWeak::upgrade).collect::<Option<Vec<_>>>() {
+                engines.iter().for_each(Engine::increment_epoch);
+                drop(engines);
                 idle = if shared.sandboxes.load(SeqCst) == 0 { idle + 1 } else { 0 };
                 if idle < IDLE_TICKS {
                     thread::sleep(TICK);

@@ -64,7 +64,6 @@ pub(crate) struct WasmFunction {
 pub(crate) struct Loaded {
     shared: Arc<Shared>,
     pub(crate) policy: Policy,
-    shape: Shape,
     code: Arc<Code>,
     surroundings: Surroundings,
     masked: Arc<[SecretValue]>,
@@ -203,7 +202,6 @@ impl WasmFunction {
                 folders: folders(&self.version.manifest),
             },
             policy,
-            shape: self.version.component.shape,
             code,
             masked: to_mask(&secrets),
             log: Arc::clone(&self.log),
@@ -375,7 +373,7 @@ impl Loaded {
     }
 
     pub(crate) fn engine(&self) -> &wasmtime::Engine {
-        &self.shared.machine(self.shape).engine
+        &self.code.engine
     }
 
     pub(crate) fn surroundings(&self) -> &Surroundings {

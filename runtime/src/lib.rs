@@ -35,6 +35,7 @@ pub use snapshot::{SnapshotError, snapshot};
 
 use crate::{
     code::Code,
+    component::Inspected,
     engine::Ticker,
     function::{FunctionHandle, WasmFunction},
     lanes::Lanes,
@@ -118,10 +119,10 @@ pub enum StartError {
 pub struct Wasm(Arc<Shared>);
 
 pub(crate) struct Shared {
-    /// For components of WASI 0.2, commands and event handlers.
-    plain: Machine,
+    /// For components of WASI 0.2, commands and event handlers. What the first can't compile is for the next.
+    plain: Vec<Arc<Machine>>,
     /// For components of WASI 0.3.
-    concurrent: Machine,
+    concurrent: Vec<Arc<Machine>>,
     ticker: Ticker,
     pub(crate) lanes: Lanes,
     /// One component is compiled at a time, on all cores.
@@ -142,10 +143,11 @@ impl Wasm {
         secrets: Arc<dyn Secrets>,
         logs: Arc<dyn LogSink>,
     ) -> Result<Self, StartError> {
-        let (plain, concurrent) = (Machine::new(config, false)?, Machine::new(config, true)?);
+        let (plain, concurrent) = (Machine::all(config, false)?, Machine::all(config, true)?);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self(Arc::new(Shared {
-            ticker: Ticker::start([&plain.engine, &concurrent.engine]).map_err(StartError::Thread)?,
+            ticker: Ticker::start(plain.iter().chain(&concurrent).map(|machine| &machine.engine))
+                .map_err(StartError::Thread)?,
             lanes: Lanes::start(threads).map_err(StartError::Thread)?,
             plain,
             concurrent,
@@ -178,11 +180,20 @@ impl Wasm {
 }
 
 impl Shared {
-    pub(crate) fn machine(&self, shape: Shape) -> &Machine {
+    fn machines(&self, shape: Shape) -> &[Arc<Machine>] {
         match shape {
             Shape::Http02 | Shape::Command | Shape::Handler => &self.plain,
             Shape::Http03 => &self.concurrent,
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Machine> {
+        self.plain.iter().chain(&self.concurrent).map(Arc::as_ref)
+    }
+
+    /// The machine that has compiled a component.
+    fn home(&self, digest: Digest, shape: Shape) -> Option<&Arc<Machine>> {
+        self.machines(shape).iter().find(|machine| machine.cache.holds(digest))
     }
 
     fn loaded(&self) -> std::sync::MutexGuard<'_, Vec<Weak<WasmFunction>>> {
@@ -216,44 +227,61 @@ impl Shared {
     }
 
     pub(crate) async fn code(self: &Arc<Self>, digest: Digest, shape: Shape) -> Result<Arc<Code>, Failure> {
-        let machine = self.machine(shape);
-        if let Some(code) = machine.cache.shared(digest) {
+        if let Some(code) = self.machines(shape).iter().find_map(|machine| machine.cache.shared(digest)) {
             return Ok(code);
         }
+        let unusable = |why: String| Failure::Start(format!("its compiled code can't be loaded: {why}"));
+        let machine = self.home(digest, shape).ok_or_else(|| unusable("it isn't in the cache".into()))?;
         let mapped = if machine.cache.size(digest) <= MAPPED_IN_PLACE {
             machine.map(digest, shape)
         } else {
-            let shared = Arc::clone(self);
-            tokio::task::spawn_blocking(move || shared.machine(shape).map(digest, shape))
+            let machine = Arc::clone(machine);
+            tokio::task::spawn_blocking(move || machine.map(digest, shape))
                 .await
                 .unwrap_or_else(|error| Err(wasmtime::Error::from(error)))
         };
-        mapped.map_err(|error| Failure::Start(format!("its compiled code can't be loaded: {error:#}")))
+        mapped.map_err(|error| unusable(format!("{error:#}")))
     }
 
     /// Compiling is the heaviest thing the platform does, and nobody's request waits for it: its threads go last. They are
     /// made for it and end with it, since idle threads would keep the hundred megabytes it takes.
-    fn precompile(&self, machine: &Machine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+    fn precompile(&self, inspected: &Inspected) -> Result<(&Arc<Machine>, Vec<u8>), CompileError> {
         let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        rayon::ThreadPoolBuilder::new()
+        let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|n| format!("compile-{n}"))
             .start_handler(|_| lanes::lower_priority())
             .build()
-            .map_err(|error| CompileError::Cache(format!("no threads can be had to compile: {error}")))?
-            .install(|| machine.engine.precompile_component(component))
-            .map_err(|error| CompileError::Invalid { offset: 0, reason: format!("{error:#}") })
+            .map_err(|error| CompileError::Cache(format!("no threads can be had to compile: {error}")))?;
+        let mut refused = None;
+        for machine in self.machines(inspected.shape) {
+            match threads.install(|| machine.engine.precompile_component(&inspected.bytes)) {
+                Ok(compiled) => {
+                    if let Some(reason) = refused {
+                        tracing::debug!(%reason, "compiled by the slower compiler what the faster one refuses");
+                    }
+                    return Ok((machine, compiled));
+                }
+                Err(error) => refused = Some(format!("{error:#}")),
+            }
+        }
+        // Of the last, which knows most.
+        Err(CompileError::Invalid { offset: 0, reason: refused.unwrap_or_default() })
     }
 
     fn compile(&self, upload: &Bytes) -> Result<Component, CompileError> {
         let digest = Digest::of(upload);
         let inspected = component::inspect(upload)?;
-        let machine = self.machine(inspected.shape);
-        if machine.cache.holds(digest) {
-            machine.cache.touch(digest);
-        } else {
-            let compiled = self.precompile(machine, &inspected.bytes)?;
-            machine.cache.store(digest, &compiled)?;
-        }
+        let machine = match self.home(digest, inspected.shape) {
+            Some(machine) => {
+                machine.cache.touch(digest);
+                machine
+            }
+            None => {
+                let (machine, compiled) = self.precompile(&inspected)?;
+                machine.cache.store(digest, &compiled)?;
+                machine
+            }
+        };
         let component = machine.component(digest).map_err(|error| {
             component::too_demanding(&error)
                 .unwrap_or_else(|| CompileError::Cache(format!("what was written can't be read: {error:#}")))
@@ -280,7 +308,7 @@ impl Runtime for Wasm {
     }
 
     fn is_compiled(&self, digest: Digest) -> bool {
-        [&self.0.plain, &self.0.concurrent].iter().any(|machine| machine.cache.holds(digest))
+        self.0.all().any(|machine| machine.cache.holds(digest))
     }
 
     fn check(&self, manifest: &Manifest, component: &Component) -> Vec<Problem> {
@@ -376,8 +404,7 @@ impl Runtime for Wasm {
     }
 
     fn prune(&self, keep: &HashSet<Digest>) -> io::Result<()> {
-        self.0.plain.cache.prune(keep)?;
-        self.0.concurrent.cache.prune(keep)
+        self.0.all().try_for_each(|machine| machine.cache.prune(keep))
     }
 }
 

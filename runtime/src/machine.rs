@@ -1,8 +1,11 @@
-//! The two machines of the runtime: one for components of WASI 0.2, commands and event handlers, one for WASI 0.3. Each has an engine, what
-//! it links components with, and its compiled code; a component lives in the one its shape asks for.
+//! The machines of the runtime: one for components of WASI 0.2, commands and event handlers, one for WASI 0.3. Each has an
+//! engine, what it links components with, and its compiled code; a component lives in the one its shape asks for.
+//!
+//! Where components are compiled by the baseline compiler there are two more of them, with the optimizing one, for the
+//! components that the first can't compile: code of the two can't be in one engine.
 
 use crate::{
-    RuntimeConfig, StartError,
+    Compiler, RuntimeConfig, StartError,
     code::{Cache, Code, LinkError},
     engine,
     host::{self, Host},
@@ -21,13 +24,22 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(config: &RuntimeConfig, concurrent: bool) -> Result<Self, StartError> {
+    /// The machines for components of WASI 0.2, or, with `concurrent`, of 0.3: what the first can't compile is for the next.
+    pub(crate) fn all(config: &RuntimeConfig, concurrent: bool) -> Result<Vec<Arc<Self>>, StartError> {
         let unusable = |error: wasmtime::Error| StartError::Engine(format!("{error:#}"));
-        let engine = engine::new_engine(config, concurrent).map_err(unusable)?;
-        let linker = host::new_linker(&engine, concurrent).map_err(unusable)?;
+        let compilers = match config.compiler {
+            Compiler::Optimizing => &[Compiler::Optimizing][..],
+            Compiler::Baseline => &[Compiler::Baseline, Compiler::Optimizing],
+        };
+        let engines = compilers.iter().map(|compiler| engine::new_engine(config, *compiler, concurrent));
+        let engines = engines.collect::<Result<Vec<_>, _>>().map_err(unusable)?;
         let path = config.cache.join(if concurrent { "0.3" } else { "0.2" });
-        let cache = Cache::open(&path, &engine).map_err(|source| StartError::Cache { path, source })?;
-        Ok(Self { engine, linker, cache })
+        let caches = Cache::open(&path, &engines).map_err(|source| StartError::Cache { path, source })?;
+        let machine = |(engine, cache): (Engine, Cache)| {
+            let linker = host::new_linker(&engine, concurrent).map_err(unusable)?;
+            Ok(Arc::new(Self { engine, linker, cache }))
+        };
+        engines.into_iter().zip(caches).map(machine).collect()
     }
 
     /// A component from the code cache.

@@ -474,7 +474,7 @@ struct Dev {
 impl Dev {
     fn start(folder: &Path, data: &Path) -> Self {
         let mut dev = command(&["dev", folder.to_str().unwrap(), "--data", data.to_str().unwrap()]);
-        dev.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        dev.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).env("DUNLIN_LOG", "dunlin_runtime=debug");
         let mut process = Running(dev.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
         let mut told = Lines::of(process.0.stderr.take().unwrap());
         let line = told.until("functions answer at ");
@@ -494,6 +494,16 @@ impl Dev {
         answer
     }
 }
+
+/// A command whose last call is a tail call, which the compiler of `dunlin dev` doesn't know.
+const TAIL_CALL: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\10\00\00\00\0b\00\00\00")
+    (data (i32.const 16) "called last")
+    (func $say (result i32) (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (func $last (result i32) (return_call $say))
+    (func (export "_start") (drop (call $last))))"#;
 
 #[test]
 fn developing() {
@@ -526,6 +536,17 @@ fn developing() {
     dev.told.until("building `word`");
     dev.told.until("waiting for a change");
     assert!(dev.get("/x").contains("Hello, world!"), "{}", dev.get("/x"));
+
+    // What the fast compiler can't do, the other one does.
+    fs::write(functions.join("source.wasm"), wat::parse_str(TAIL_CALL).unwrap()).unwrap();
+    dev.told.until("building `word`");
+    let refused = dev.told.until("compiled by the slower compiler");
+    assert!(refused.contains("tail calls support is not enabled"), "{refused}");
+    dev.told.until("waiting for a change");
+    assert!(dev.get("/x").contains("called last"), "{}", dev.get("/x"));
+    fs::copy(guest("hello"), functions.join("source.wasm")).unwrap();
+    dev.told.until("building `word`");
+    dev.told.until("waiting for a change");
 
     // A build that fails is shown with what it said, and the old version serves on.
     dev.write(&manifest("echo 'error: it does not compile' >&2; exit 3", "three"));

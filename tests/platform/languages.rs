@@ -5,6 +5,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
@@ -430,6 +432,100 @@ fn what_goes_wrong_is_told_in_the_functions_own_words() {
         let told = project.succeeds(&["test", &name]);
         assert!(told.contains("5 cases passed, 0 failed"), "{told}");
     }
+}
+
+/// Says the beginning of an answer, and panics at once or when its request has ended.
+const BREAKS_OFF: &str = r#"package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+
+	"dunlin.dev/go/dunlinhttp"
+)
+
+func main() {
+	dunlinhttp.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "begun")
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.Copy(io.Discard, r.Body)
+		panic("card refused")
+	}))
+}
+"#;
+
+/// What a handler in Go has flushed is no whole answer when it panics: a 502 while nothing of it is with the caller, and
+/// broken off afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_go_has_begun_never_looks_whole() {
+    let project = Project::new();
+    project.make("breaks-off", "go", "http");
+    fs::write(project.path("breaks-off/main.go"), BREAKS_OFF).unwrap();
+    let manifest =
+        "name: breaks-off\ncomponent: build/a.wasm\nbuild: { go: . }\ntriggers: [{ http: { path: /breaks-off } }]\n";
+    write(&project.path("breaks-off"), "function.yaml", manifest);
+    project.succeeds(&["build", "breaks-off"]);
+    let platform = Platform::start();
+    let output = platform.dunlin(&["deploy", project.path("breaks-off").to_str().unwrap()]);
+    assert!(output.status.success(), "{}", shown(&output));
+
+    let answer = platform.get("/breaks-off").await;
+    assert_eq!((answer.status, answer.reason().as_str()), (StatusCode::BAD_GATEWAY, "error-answer"), "{answer:?}");
+    platform.log_of(&answer, "card refused").await;
+
+    let mut caller = TcpStream::connect(platform.functions.trim_start_matches("http://")).unwrap();
+    caller.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let request = "POST /breaks-off HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    caller.write_all(request.as_bytes()).unwrap();
+    let (mut answer, mut part) = (String::new(), [0; 1024]);
+    while !answer.contains("begun") {
+        let read = caller.read(&mut part).unwrap();
+        assert!(read > 0, "{answer}");
+        answer.push_str(str::from_utf8(&part[..read]).unwrap());
+    }
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    caller.write_all(b"0\r\n\r\n").unwrap();
+    caller.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("begun\r\n"), "it has no last chunk: {answer:?}");
+}
+
+/// What a program in JavaScript can't have here is told when it is built: what it is, where it is wanted, and what to do.
+#[test]
+fn javascript_that_needs_node_or_intl_is_told_what_to_do() {
+    let project = Project::new();
+    let folder = project.path("wants");
+    write(&folder, "function.yaml", "name: wants\ncomponent: build/a.wasm\nbuild: { javascript: index.js }\n");
+    let build = |source: &str| {
+        write(&folder, "index.js", source);
+        let output = project.dunlin(&["build", "wants"]);
+        (output.status.code(), shown(&output))
+    };
+    let answer = "export default { fetch: () => new Response(String(wanted)) };";
+    // By a package as well.
+    write(&folder, "node_modules/reader/index.js", "import fs from \"fs\"; export const read = fs.readFileSync;");
+    let of_node = format!(
+        "import {{ read }} from \"reader\"; import zlib from \"node:zlib\"; const wanted = [read, zlib]; {answer}"
+    );
+    let (code, told) = build(&of_node);
+    assert_eq!(code, Some(1), "{told}");
+    for part in [
+        "node_modules/reader/index.js:1:15",
+        "`fs` is a module of Node",
+        "`fs` and `node:zlib` are of Node",
+        "use what the web has",
+    ] {
+        assert!(told.contains(part), "no `{part}`: {told}");
+    }
+    assert!(!told.contains("--platform"), "{told}");
+
+    let (code, told) = build(&format!("const wanted = new Intl.NumberFormat(); {answer}"));
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("at index.js:1:") && told.contains("there is no `Intl` here"), "{told}");
+    // Nobody knows whether it is ever called.
+    let (code, told) = build(&format!("const wanted = () => new Intl.NumberFormat(); {answer}"));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("warning: `index.js` uses `Intl`"), "{told}");
 }
 
 #[test]

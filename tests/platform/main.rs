@@ -18,6 +18,7 @@ mod isolation;
 mod languages;
 mod mysql;
 mod postgres;
+mod reference;
 mod rooms;
 mod schedules;
 mod serving;

@@ -13,7 +13,7 @@ use super::{
     project::Exports,
     tools::{self, made_once},
 };
-use crate::{manifest::plain, report::Failure};
+use crate::{manifest::plain, output::tell, report::Failure};
 use anyhow::{Context as _, bail};
 use dunlin_events::{
     Digest,
@@ -22,6 +22,7 @@ use dunlin_events::{
 use serde_json::{Value, json};
 use std::{
     fs,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -51,8 +52,11 @@ pub(super) async fn build(project: &Project, manifest: &Manifest) -> anyhow::Res
     let header = json!({ "source": source.len(), "map": map.len(), "name": "index.js", "allow": allow });
     let input = [format!("{header}\n").as_bytes(), &source, &map].concat();
     let failed = format!("`{}` was not built", project.name);
-    let module = dunlin_runtime::snapshot(&engine, input, &project.tool("javascript-engine"))
-        .map_err(|error| Failure::new(&failed).because(error))?;
+    let module = dunlin_runtime::snapshot(&engine, input, &project.tool("javascript-engine")).map_err(|error| {
+        let help = missing(&error.to_string());
+        let failure = Failure::new(&failed).because(error);
+        if let Some(help) = help { failure.help(help) } else { failure }
+    })?;
     let (module, stubs) = deny(&module, &allow).context("the engine is not as it must be")?;
     let component = encode(&module, stubs.as_deref()).context("the engine is not as it must be")?;
     project.write(&component)
@@ -169,22 +173,106 @@ async fn bundle(project: &Project, esbuild: &Path, sdk: &Path) -> anyhow::Result
         ])
         .arg(format!("--outfile={}", out.display()))
         .current_dir(&project.folder)
+        .arg(format!("--color={}", io::stderr().is_terminal()))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        // It shows the place in the source, in colour.
-        .stderr(Stdio::inherit());
+        .stderr(Stdio::piped());
     let mut child = bundle.spawn().context("esbuild can't be run")?;
     let mut stdin = child.stdin.take().context("esbuild has no input")?;
     stdin.write_all(entry.as_bytes()).await.context("esbuild can't be told what to do")?;
     drop(stdin);
-    let status = child.wait().await.context("esbuild can't be waited for")?;
-    if !status.success() {
-        return Err(Failure::new(format!("`{}` was not built", project.name)).because("esbuild found mistakes").into());
+    let output = child.wait_with_output().await.context("esbuild can't be waited for")?;
+    let (said, of_node) = complaint(&String::from_utf8_lossy(&output.stderr));
+    if !said.is_empty() {
+        tell(&said);
+    }
+    if !output.status.success() {
+        let failure = Failure::new(format!("`{}` was not built", project.name)).because("esbuild found mistakes");
+        let failure = if of_node.is_empty() { failure } else { failure.help(without_node(&of_node)) };
+        return Err(failure.into());
     }
     let failed = || format!("`{}` can't be read", out.display());
     let source = fs::read(&out).with_context(failed)?;
+    for file in using_intl(&String::from_utf8_lossy(&source)) {
+        tell(format_args!(
+            "warning: `{file}` uses `Intl`, which isn't there: what calls it there fails. {WITHOUT_INTL}"
+        ));
+    }
     let map = fs::read(out.with_extension("js.map")).with_context(failed)?;
     Ok((source, short_map(&map, &out, &project.folder)?))
+}
+
+/// What esbuild has said, and which modules of Node were not found. esbuild advises to bundle for Node then, which is of no
+/// use here.
+fn complaint(said: &str) -> (String, Vec<String>) {
+    let mut of_node: Vec<String> = Vec::new();
+    let mut lines = Vec::new();
+    for line in said.trim_end().lines() {
+        let advice = |before: &str, after: &str| {
+            let (module, rest) = line.trim().strip_prefix(before)?.split_once('"')?;
+            rest.starts_with(after).then_some(module)
+        };
+        let module =
+            advice("The package \"", " wasn't found on the file system but is built into node").or_else(|| {
+                advice("You can mark the path \"", " as external").filter(|module| module.starts_with("node:"))
+            });
+        match module {
+            Some(module) => {
+                lines.push(format!("  `{module}` is a module of Node."));
+                if !of_node.iter().any(|known| known == module) {
+                    of_node.push(module.to_owned());
+                }
+            }
+            None => lines.push(line.to_owned()),
+        }
+    }
+    // esbuild reads files side by side.
+    of_node.sort();
+    (lines.join("\n"), of_node)
+}
+
+fn without_node(modules: &[String]) -> String {
+    let (last, others) = modules.split_last().map_or(("", modules), |(last, others)| (last.as_str(), others));
+    let others = others.iter().map(|module| format!("`{module}`")).collect::<Vec<_>>().join(", ");
+    let (and, are, them) = if others.is_empty() { ("", "is", "it") } else { (" and ", "are", "them") };
+    format!(
+        "{others}{and}`{last}` {are} of Node, and functions don't run in Node: use what the web has in place of {them} (`fetch`, `crypto`, `URL`, \
+         streams, `Uint8Array`), or, if it is a package that imports {them}, one that runs in browsers or workers as well"
+    )
+}
+
+const WITHOUT_INTL: &str = "Format dates and numbers by hand or with a package that does without it, such as date-fns";
+
+/// What to do about a global that the top level needs and the engine doesn't have.
+fn missing(said: &str) -> Option<String> {
+    let name = |name: &&str| {
+        said.contains(&format!("{name} is not defined")) || said.contains(&format!("'{name}' is not defined"))
+    };
+    let name = ["Intl", "Buffer", "process", "require", "__dirname", "WebSocket", "Worker"].into_iter().find(name)?;
+    let instead = match name {
+        "Intl" => WITHOUT_INTL.to_owned(),
+        "Buffer" => "`Uint8Array`, `TextEncoder` and `atob` do what it does".to_owned(),
+        "process" => "the function's variables are `config(\"NAME\")` of `dunlin`, once it is called".to_owned(),
+        "require" | "__dirname" => "write `import`: what is imported becomes part of the function".to_owned(),
+        _ => "docs/languages/javascript.md says what is there".to_owned(),
+    };
+    Some(format!("there is no `{name}` here. {instead}"))
+}
+
+/// The files of a bundle that use `Intl`.
+fn using_intl(bundle: &str) -> Vec<&str> {
+    let mut files: Vec<(&str, bool)> = Vec::new();
+    for line in bundle.lines() {
+        // esbuild puts a file's name before what is of it.
+        if let Some(file) = line.trim_start().strip_prefix("// ").filter(|file| Path::new(file).extension().is_some()) {
+            files.push((file, false));
+        } else if let Some((_, used)) = files.last_mut()
+            && !line.trim_start().starts_with(['*', '/'])
+        {
+            *used |= line.contains("Intl.") && !line.contains("typeof Intl");
+        }
+    }
+    files.into_iter().filter(|(_, used)| *used).map(|(file, _)| file).collect()
 }
 
 /// A source map with what the engine looks at: the lines, and the sources as seen from the function's folder.
@@ -209,7 +297,74 @@ fn short_map(map: &[u8], out: &Path, folder: &Path) -> anyhow::Result<Vec<u8>> {
             }
         })
         .collect();
-    Ok(json!({ "sources": sources, "mappings": map["mappings"] }).to_string().into_bytes())
+    let mappings = map["mappings"].as_str().context("esbuild's source map has no mappings")?;
+    // A package has some hundred thousand places, which the engine would read for a second when something fails.
+    let own = |source: usize| sources.get(source).is_some_and(|source| !source.starts_with("node_modules"));
+    let mappings = thin(mappings, own).context("esbuild's source map can't be read")?;
+    Ok(json!({ "sources": sources, "mappings": mappings }).to_string().into_bytes())
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// A source map's mappings without the columns of sources that aren't `own`: one place for each of their lines.
+fn thin(mappings: &str, own: impl Fn(usize) -> bool) -> Option<String> {
+    let mut thinned = String::with_capacity(mappings.len());
+    // Source, line and column are counted from those before, across lines: of all that were read, and of those that are kept.
+    let (mut read, mut kept) = ([0_i64; 3], [0_i64; 3]);
+    for (index, line) in mappings.split(';').enumerate() {
+        if index > 0 {
+            thinned.push(';');
+        }
+        let (mut column, mut before, mut last) = (0, 0, None);
+        for segment in line.split(',').filter(|segment| !segment.is_empty()) {
+            let numbers = numbers(segment)?;
+            column += numbers.first()?;
+            let [_, source, line, place, ..] = numbers[..] else { continue };
+            for (read, by) in read.iter_mut().zip([source, line, place]) {
+                *read += by;
+            }
+            if last == Some([read[0], read[1]]) && !own(usize::try_from(read[0]).ok()?) {
+                continue;
+            }
+            if last.is_some() {
+                thinned.push(',');
+            }
+            write_number(&mut thinned, column - before);
+            for (read, kept) in read.iter().zip(&mut kept) {
+                write_number(&mut thinned, read - *kept);
+                *kept = *read;
+            }
+            (before, last) = (column, Some([read[0], read[1]]));
+        }
+    }
+    Some(thinned)
+}
+
+/// The numbers of a segment, in the base 64 of source maps: five bits a digit, the lowest first, a sign in the first.
+fn numbers(segment: &str) -> Option<Vec<i64>> {
+    let (mut numbers, mut value, mut shift) = (Vec::with_capacity(5), 0_i64, 0);
+    for digit in segment.bytes() {
+        let digit = i64::try_from(DIGITS.iter().position(|known| *known == digit)?).ok()?;
+        value |= (digit & 31).checked_shl(shift).filter(|_| shift < 60)?;
+        shift += 5;
+        if digit & 32 == 0 {
+            numbers.push(if value & 1 == 1 { -(value >> 1) } else { value >> 1 });
+            (value, shift) = (0, 0);
+        }
+    }
+    Some(numbers)
+}
+
+fn write_number(text: &mut String, number: i64) {
+    let mut rest = number.unsigned_abs() << 1 | u64::from(number < 0);
+    loop {
+        let digit = (rest & 31) as usize;
+        rest >>= 5;
+        text.push(char::from(DIGITS[if rest > 0 { digit | 32 } else { digit }]));
+        if rest == 0 {
+            return;
+        }
+    }
 }
 
 /// Has what isn't allowed imported from [`DENIED`], and answers with a module of that name whose functions trap.
@@ -271,5 +426,50 @@ fn encode(core: &[u8], stubs: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
     match stubs {
         Some(stubs) => encoder.adapter(DENIED, stubs)?.encode(),
         None => encoder.encode(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_to_bundle_for_node_is_replaced() {
+        let said = "✘ [ERROR] Could not resolve \"fs\"\n\n    a.ts:1:9:\n\n  The package \"fs\" wasn't found on the file system but is built into node. Are you trying to bundle for node? You can use \"--platform=node\" to do that.\n\n✘ [ERROR] Could not resolve \"node:zlib\"\n\n  You can mark the path \"node:zlib\" as external to exclude it from the bundle.\n\n✘ [ERROR] Could not resolve \"left\"\n\n  You can mark the path \"left\" as external to exclude it from the bundle.\n";
+        let (told, of_node) = complaint(said);
+        assert_eq!(of_node, ["fs", "node:zlib"]);
+        assert!(told.contains("a.ts:1:9:") && told.contains("`fs` is a module of Node."), "{told}");
+        assert!(!told.contains("--platform=node") && told.contains("mark the path \"left\""), "{told}");
+        let help = without_node(&of_node);
+        assert!(
+            help.starts_with("`fs` and `node:zlib` are of Node") && without_node(&of_node[..1]).starts_with("`fs` is")
+        );
+    }
+
+    #[test]
+    fn of_packages_a_source_map_keeps_the_lines() {
+        // Source 0 is a package's. A line of it with two places and one of the next line; a line of the function's own.
+        let places = [[0, 0, 0, 0], [8, 0, 0, 4], [12, 0, 1, -300], [4, 1, 6, 700], [9, 0, 0, 20]];
+        let write = |places: &[[i64; 4]]| {
+            let segment = |place: &[i64; 4]| {
+                let mut text = String::new();
+                place.iter().for_each(|number| write_number(&mut text, *number));
+                text
+            };
+            places.iter().map(segment).collect::<Vec<_>>().join(",")
+        };
+        let whole = format!("{};;{}", write(&places[..3]), write(&places[3..]));
+        assert_eq!(numbers(&write(&places[2..3])).unwrap(), places[2]);
+        let thinned = thin(&whole, |source| source == 1).unwrap();
+        let left = [[0, 0, 0, 0], [20, 0, 1, -296]];
+        assert_eq!(thinned, format!("{};;{}", write(&left), write(&places[3..])));
+        assert_eq!(thin(&whole, |_| true).unwrap(), whole);
+        assert_eq!(thin("A*A", |_| true), None);
+    }
+
+    #[test]
+    fn what_uses_intl_is_found() {
+        let bundle = "(async () => {\n// src/a.ts\nconst a = 1;\n// node_modules/luxon/a.js\nvar f = new Intl.DateTimeFormat();\n// b.mjs\n * Intl.x\nif (typeof Intl !== \"undefined\") Intl.x();\n";
+        assert_eq!(using_intl(bundle), ["node_modules/luxon/a.js"]);
     }
 }

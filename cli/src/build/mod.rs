@@ -118,11 +118,32 @@ pub(crate) struct Developed {
     pub(crate) variable: (String, String),
 }
 
+/// The source that `dunlin dev` hands over in a variable: an interpreter's, whose component stays the same.
+fn handed_over(manifest: &Manifest) -> Option<&Source> {
+    match &manifest.build {
+        Some(Build::Source(source @ Source::Python(_))) => Some(source),
+        _ => None,
+    }
+}
+
+/// Whether the source is part of what `dunlin dev` deploys, so that it is made anew whenever the manifest is read.
+pub(crate) fn hands_over(manifest: &Manifest) -> bool {
+    handed_over(manifest).is_some()
+}
+
+/// A manifest as it is shown to people: without the source that `dunlin dev` has put into it.
+pub(crate) fn shown(mut manifest: Manifest) -> Manifest {
+    if hands_over(&manifest) {
+        for (_, source) in manifest.allow.env.iter_mut().filter(|(name, _)| name.as_str() == python::VARIABLE) {
+            *source = format!("(the source, packed: {})", crate::output::size(source.len() as u64));
+        }
+    }
+    manifest
+}
+
 /// Builds for `dunlin dev`.
 pub(crate) async fn develop(file: &mut ManifestFile) -> anyhow::Result<()> {
-    let Some(Build::Source(source @ Source::Python(_))) = &file.manifest.build else {
-        return build(file).await;
-    };
+    let Some(source) = handed_over(&file.manifest) else { return build(file).await };
     tell(format_args!("{BOLD}preparing `{}`{PLAIN}", file.manifest.name));
     let Developed { component, variable: (name, value) } = python::develop(&Project::of(file, source)?).await?;
     file.stand_in = Some(component);
@@ -136,4 +157,26 @@ fn shell(command: &str, folder: &Path) -> Command {
     let mut process = Command::new(shell);
     process.arg(flag).arg(command).current_dir(folder).kill_on_drop(true);
     process
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_source_that_is_handed_over_is_not_shown() {
+        let source = "eJyr".repeat(1000);
+        let manifest = |build| -> Manifest {
+            let env = json!({ "DUNLIN_PYTHON_SOURCE": source, "CURRENCY": "EUR" });
+            serde_json::from_value(
+                json!({ "name": "a", "component": "a.wasm", "build": build, "allow": { "env": env } }),
+            )
+            .unwrap()
+        };
+        let env = |manifest| shown(manifest).allow.env.into_values().collect::<Vec<_>>();
+        assert_eq!(env(manifest(json!({ "python": "app.py" }))), ["EUR", "(the source, packed: 3.9 KiB)"]);
+        // Anybody else may call a variable so.
+        assert_eq!(env(manifest(json!("make"))), ["EUR", &source]);
+    }
 }

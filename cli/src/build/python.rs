@@ -20,7 +20,7 @@ use tokio::process::Command;
 const TOOL: &str = "componentize-py";
 const VERSION: &str = "0.25.1";
 /// What a component that is made to be developed has its source in.
-const VARIABLE: &str = "DUNLIN_PYTHON_SOURCE";
+pub(super) const VARIABLE: &str = "DUNLIN_PYTHON_SOURCE";
 
 pub(super) async fn build(project: &Project) -> anyhow::Result<()> {
     let python = Python::of(project).await?;

@@ -26,7 +26,7 @@ use crate::report::Failure;
 use anyhow::Context as _;
 use dunlin_events::{
     Manifest,
-    manifest::{Build, Problem, Source, Trigger},
+    manifest::{Problem, Trigger},
 };
 use std::path::{Component, Path, PathBuf};
 
@@ -122,11 +122,6 @@ impl ManifestFile {
     pub(crate) fn problems(&self, problems: &[Problem]) -> FileProblems {
         let diagnostics = problems.iter().map(|problem| diagnose(problem, &self.root)).collect();
         FileProblems { path: self.path.clone(), text: self.text.clone(), diagnostics }
-    }
-
-    /// Whether what `dunlin dev` deploys of it is made anew each time it reads the manifest: the source is part of it.
-    pub(crate) fn is_developed(&self) -> bool {
-        matches!(self.manifest.build, Some(Build::Source(Source::Python(_))))
     }
 
     /// The folder the manifest is in.

@@ -12,7 +12,7 @@ use crate::{
     manifest::ManifestFile,
     output::printable,
     report::Failure,
-    up::{Platform, UpArgs},
+    up::{Platform, UpArgs, log_if_asked},
 };
 use anyhow::Context as _;
 use dunlin_events::{
@@ -69,6 +69,7 @@ impl Stage {
         (options.data, options.secrets) = (data, Some(secrets.clone()));
         (options.tls_cert, options.tls_key) = (None, None);
         options.compiler = Some(Compiler::Baseline);
+        log_if_asked(&options)?;
         let platform = Platform::start(options).await?;
         let client = |server: String| Client::new(&ServerArgs { server: Some(server), token: None });
         let (client, functions) = (client(platform.admin_url())?, client(platform.functions_url())?);

@@ -71,7 +71,7 @@ struct Node {
     parameter: Option<Box<Node>>,
     /// Routes whose path ends here.
     here: Vec<Route>,
-    /// Routes whose path goes on with `{*rest}` from here.
+    /// Routes whose path goes on with `{*rest}` from here, or ends with the `/` before it.
     rest: Vec<Route>,
 }
 
@@ -239,7 +239,7 @@ impl Node {
             }
             captured.pop();
         }
-        if self.rest.is_empty() || path.is_empty() {
+        if self.rest.is_empty() {
             return None;
         }
         captured.push(path);
@@ -376,13 +376,13 @@ mod tests {
     fn the_most_specific_host_then_path_then_method_wins() {
         let routes = table(&[
             ("any", &["/", "/a/{x}", "/a/{*rest}", "/files/{*path}", "/slash/"]),
-            ("literal", &["/a/b", "GET /a/b/c"]),
+            ("literal", &["/a/b", "GET /a/b/c", "/both/"]),
             ("back", &["/{x}/b/d", "GET /{x}/only"]),
             ("read", &["GET /m/{id}"]),
             ("write", &["PUT,POST /m/{key}"]),
             ("head", &["HEAD /h"]),
             ("get", &["GET /h"]),
-            ("rest", &["/h"]),
+            ("rest", &["/h", "/both/{*all}"]),
             ("exact", &["api.example.com/a/b"]),
             ("wild", &["*.example.com/a/{x}", "GET *.example.com/w"]),
         ])
@@ -397,11 +397,14 @@ mod tests {
             ("GET /c/b/d", "back x=c"),
             ("GET /a/only", "any x=only"),
             ("GET /files/x/y%2Fz//", "any path=x/y%2Fz//"),
-            ("GET /files/", "nothing"),
+            ("GET /files/", "any path="),
             ("GET /files", "nothing"),
             ("GET /slash", "nothing"),
             ("GET /slash/", "any"),
-            ("GET /a/", "nothing"),
+            ("GET /both/", "literal"), // an explicit path goes before the rest that is empty
+            ("GET /both/x", "rest all=x"),
+            ("GET /c/", "nothing"), // an empty segment is no `{x}`
+            ("GET /a/", "any rest="),
             ("GET /m/1", "read id=1"),
             ("HEAD /m/1", "read id=1"),
             ("POST /m/1", "write key=1"),
@@ -452,7 +455,7 @@ mod tests {
                 let (text, tail) = here.split_once('/').map_or((here, None), |(text, tail)| (text, Some(tail)));
                 if segment.starts_with("{*") {
                     kinds.push(2);
-                    return (!here.is_empty()).then_some(kinds);
+                    return Some(kinds);
                 }
                 kinds.push(u8::from(segment.starts_with('{')));
                 if segment != text && (!segment.starts_with('{') || text.is_empty()) {

@@ -33,7 +33,8 @@ import (
 // stack.
 //
 // What the handler writes is sent when it has returned, or when there are 64 KiB of it, or when it is flushed
-// ([http.ResponseController]). A body of either side may be of any length and is passed on as it comes.
+// ([http.ResponseController]). A body of either side may be of any length and is passed on as it comes. When a handler
+// panics that has begun to send, the caller sees the answer broken off, or a 502 as long as nothing of it has arrived.
 func Serve(handler http.Handler) {
 	if web.Handler != nil {
 		panic("dunlinhttp: there is one handler in a function, and it has been set before")
