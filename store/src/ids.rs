@@ -26,6 +26,8 @@ const PIECES: i64 = if cfg!(test) { 8 } else { 256 };
 
 const RECENT_OF: &str = "SELECT seq FROM recent_ids WHERE hash = ?1";
 const SETTLED_OF: &str = "SELECT seq FROM event_ids WHERE hash = ?1";
+const DELETE_RECENT: &str = "DELETE FROM recent_ids WHERE hash = ?1 AND seq = ?2";
+const DELETE_SETTLED: &str = "DELETE FROM event_ids WHERE hash = ?1 AND seq = ?2";
 const EVENT: &str = "SELECT topic, source, id, offset FROM events WHERE seq = ?1";
 
 /// Makes the hash known to SQL, for what is done to many rows at once.
@@ -106,9 +108,8 @@ pub(crate) fn forget(connection: &Connection, topic: i64, first: Offset) -> rusq
     })?;
     let mut dropped: Vec<(i64, i64)> = dropped.collect::<Result<_, _>>()?;
     dropped.sort_unstable();
-    for table in ["DELETE FROM recent_ids WHERE hash = ?1 AND seq = ?2", "DELETE FROM event_ids WHERE hash = ?1 AND seq = ?2"]
-    {
-        let mut delete = connection.prepare_cached(table)?;
+    for delete in [DELETE_RECENT, DELETE_SETTLED] {
+        let mut delete = connection.prepare_cached(delete)?;
         for entry in &dropped {
             delete.execute(*entry)?;
         }
@@ -147,7 +148,7 @@ pub(crate) fn settle(connection: &Connection) -> rusqlite::Result<bool> {
         .collect::<Result<_, _>>()?;
     // After a crash in between, some of them are there.
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO event_ids (hash, seq) VALUES (?1, ?2)")?;
-    let mut delete = connection.prepare_cached("DELETE FROM recent_ids WHERE hash = ?1 AND seq = ?2")?;
+    let mut delete = connection.prepare_cached(DELETE_RECENT)?;
     for entry in &piece {
         insert.execute(*entry)?;
         delete.execute(*entry)?;

@@ -155,7 +155,8 @@ async fn runs_overlap_as_the_manifest_says() {
     let platform = Platform::start();
     for overlap in ["allow", "skip", "queue"] {
         let schedule = json!({ "every": "200ms", "overlap": overlap, "data": [{ "sleep": 700 }] });
-        let manifest = json!({ "triggers": [{ "schedule": schedule }], "publish": "results", "allow": { "state": true } });
+        let manifest =
+            json!({ "triggers": [{ "schedule": schedule }], "publish": "results", "allow": { "state": true } });
         platform.deploy(overlap, &guest("obey"), manifest);
     }
     // The most that ran at once, until each has run often enough.
@@ -183,7 +184,10 @@ async fn runs_overlap_as_the_manifest_says() {
     for pair in queue.windows(2) {
         assert_eq!(millis(&pair[1]) - millis(&pair[0]), 200, "no time is left out: {pair:?}");
     }
-    assert!(skip.windows(2).all(|pair| millis(&pair[1]) - millis(&pair[0]) >= 600), "only after the one before: {skip:?}");
+    assert!(
+        skip.windows(2).all(|pair| millis(&pair[1]) - millis(&pair[0]) >= 600),
+        "only after the one before: {skip:?}"
+    );
     assert!(queue.len() >= 2 * skip.len(), "{} wait, {} were not left out", queue.len(), skip.len());
 }
 

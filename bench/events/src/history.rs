@@ -23,9 +23,9 @@ pub fn measure(settings: &Settings, report: &mut Report) -> Result<()> {
             &format!(
                 "A new log, and the same one after {history} events, half of them in the topic that is published to and read, \
                  half in the one the function publishes to. 64 publishers, one by one; {} events to pass on, each time in {:?} \
-                 at most. Dunlin looks each id up, so how they follow each other counts: UUIDs of version 7 are ordered, those \
-                 of version 4 random. What the function makes has ids of the platform's, which are ordered. JetStream is left out \
-                 where the history is longer than {}: filling it takes too long.",
+                 at most. Dunlin looks each id up: UUIDs of version 7 are ordered, those of version 4 random. What the function \
+                 makes has ids of the platform's, which are ordered. JetStream is left out where the history is longer than {}: \
+                 filling it takes too long.",
                 harness::number(settings.events as f64 / 2.0),
                 2 * settings.time,
                 harness::number(MOST_OF_JETSTREAM as f64),

@@ -40,11 +40,8 @@ fn main() -> Result<()> {
         files: variable("FILES")?,
     };
     let report = Report::new("Many triggers", &settings.dunlin, &[])?;
-    let parts = [
-        ("schedules", measure_schedules as _),
-        ("webhooks", measure_webhooks as _),
-        ("files", measure_files as _),
-    ];
+    let parts =
+        [("schedules", measure_schedules as _), ("webhooks", measure_webhooks as _), ("files", measure_files as _)];
     harness::run(&settings, &parts, report, Path::new("bench/triggers/results.md"))
 }
 
@@ -101,15 +98,17 @@ fn measure_webhooks(settings: &Settings, report: &mut Report) -> Result<()> {
     let count = settings.webhooks;
     report.table(
         &format!("{} webhooks", harness::number(count as f64)),
-        &format!("As many functions of one component with a path each, and one secret. Watched for {:?}.", settings.time),
+        &format!(
+            "As many functions of one component with a path each, and one secret. Watched for {:?}.",
+            settings.time
+        ),
         &["what", "measured"],
     );
     let component = guest("upper")?;
     let mut functions = Functions::new()?;
     for number in 0..count {
-        let manifest = format!(
-            "triggers:\n  - webhook: {{ path: /hooks/{number}, provider: github, secrets: [HOOK] }}\n"
-        );
+        let manifest =
+            format!("triggers:\n  - webhook: {{ path: /hooks/{number}, provider: github, secrets: [HOOK] }}\n");
         functions.add(&format!("w-{number}"), &component, &manifest)?;
     }
     idle_platform(settings, report, &functions, &[("DUNLIN_SECRET_HOOK", "It's a Secret to Everybody")])

@@ -754,7 +754,10 @@ mod tests {
         };
         assert_eq!(two(serde_json::json!({ "tables": ["a.c"] })), ["/triggers/1/database"]);
         assert!(two(serde_json::json!({ "tables": ["a.c"], "slot": "other" })).is_empty());
-        assert_eq!(two(serde_json::json!({ "tables": ["a.c"], "url": "postgresql://a@other/c" })), ["/triggers/1/database"]);
+        assert_eq!(
+            two(serde_json::json!({ "tables": ["a.c"], "url": "postgresql://a@other/c" })),
+            ["/triggers/1/database"]
+        );
         assert!(two(serde_json::json!({ "tables": ["a.c"], "url": "mariadb://a@b/c" })).is_empty());
         assert!(two(serde_json::json!({ "tables": ["a.c"], "topic": "other" })).is_empty());
     }
