@@ -44,6 +44,7 @@ use std::{
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
 use writer::{Room, Writer};
@@ -51,6 +52,10 @@ use writer::{Room, Writer};
 /// Reads at once, for each core. More would not be done sooner, and each has a connection with pages of its own: a
 /// thousand consumers that read at the same time had a gigabyte of them.
 const READS: usize = 4;
+
+/// How long a directory may still be another process's: one that was killed goes when the system comes to it, and one that
+/// starts a program lends it its files for a moment.
+const PARTING: Duration = Duration::from_millis(500);
 
 /// The store of one data directory.
 pub struct Store {
@@ -285,7 +290,13 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .mode(0o600)
         .open(dir.join("dunlin.lock"))
         .map_err(unusable)?;
-    match file.try_lock() {
+    let until = Instant::now() + PARTING;
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {
             // The number is there for people; a full disk must not keep the store from opening.
             let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
