@@ -119,8 +119,9 @@ pub(crate) fn forget(connection: &Connection, topic: i64, first: Offset) -> rusq
 
 /// To be called when events were dropped: the number of one that was the last is given again, and the one that gets it is new.
 pub(crate) fn unsettle(connection: &Connection) -> rusqlite::Result<()> {
+    let newest = newest(connection)?;
     for update in ["UPDATE settled_ids SET seq = ?1 WHERE seq > ?1", "UPDATE moving SET seq = ?1 WHERE seq > ?1"] {
-        connection.prepare_cached(update)?.execute([newest(connection)?])?;
+        connection.prepare_cached(update)?.execute([newest])?;
     }
     Ok(())
 }

@@ -588,12 +588,10 @@ impl DatabaseTrigger {
             (DatabaseKind::Postgres, None) => (None, None, None, trigger.topic.clone()),
             _ => (Some(trigger.url.place()), None, trigger.server_id, trigger.topic.clone()),
         };
-        let same = |other: &Trigger| match other {
-            Trigger::Database(other) => names(other) == names(self),
-            _ => false,
-        };
-        let index = before.iter().position(same)?;
-        let Trigger::Database(other) = &before[index] else { return None };
+        let (index, other) = before.iter().enumerate().find_map(|(index, other)| match other {
+            Trigger::Database(other) if names(other) == names(self) => Some((index, other)),
+            _ => None,
+        })?;
         Some(if other.url.place() == self.url.place() {
             Problem::new("", format!("it reads the changes of the same database as trigger {index}"))
                 .help("name all tables in one of them, or give one a `slot` or a `topic` of its own")
