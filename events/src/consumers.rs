@@ -10,15 +10,12 @@
 //! An event a function failed on is *parked*: kept with its attempts and the time of the next one, while the consumer goes
 //! on. The later events of its key are parked behind it, so that they stay in order.
 //!
-//! Rules every back end MUST keep, and the suite in `conformance` tests:
+//! Rules every back end MUST keep, and the suite in `events/conformance/src/consumers.rs` tests:
 //!
 //! 1. A commit happens whole or not at all: its outputs, its state and what it settles are on disk (fsync'd) together.
 //! 2. An offset is done once. A commit that settles what is done already changes nothing, and says so.
 //! 3. A commit whose reads are out of date changes nothing, and says so: transactions are serializable.
 //! 4. What it parks stays parked until a commit settles it.
-
-#[cfg(feature = "conformance")]
-pub mod conformance;
 
 use crate::{
     BoxFuture, Event,

@@ -947,6 +947,25 @@ mod tests {
         }
     }
 
+    /// A file is the body of the request its event makes, so each event must be a request of its own.
+    #[test]
+    fn files_that_are_streamed_are_not_handed_over_in_batches() {
+        let places = |content: &str, topic: serde_json::Value| {
+            let files = serde_json::json!({ "files": { "path": "/in", "content": content, "topic": "shop.files" } });
+            let manifest = serde_json::json!({ "name": "a", "component": "a.wasm", "triggers": [files, topic] });
+            let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+            manifest.problems().into_iter().map(|problem| problem.pointer).collect::<Vec<_>>()
+        };
+        let batch = serde_json::json!({ "size": 10 });
+        for topic in ["shop.files", "shop.*"] {
+            let batched = serde_json::json!({ "topic": { "name": topic, "batch": batch } });
+            assert_eq!(places("stream", batched.clone()), ["/triggers/0/files/content"]);
+            assert!(places("location", batched).is_empty());
+            assert!(places("stream", serde_json::json!({ "topic": { "name": topic } })).is_empty());
+        }
+        assert!(places("stream", serde_json::json!({ "topic": { "name": "other", "batch": batch } })).is_empty());
+    }
+
     #[test]
     fn contradictions_are_found_with_their_place() {
         let manifest: Manifest = serde_json::from_value(serde_json::json!({

@@ -7,15 +7,12 @@
 //!                                    a rollback to an older one
 //! ```
 //!
-//! Rules every back end MUST keep, and the suite in `conformance` tests:
+//! Rules every back end MUST keep, and the suite in `events/conformance/src/registry.rs` tests:
 //!
 //! 1. A change happens whole or not at all, also when the process dies in it, and is on disk (fsync'd) before the call returns.
 //! 2. Readers see the state before a change or after it, never between.
 //! 3. A version's component bytes are there for as long as the version is.
 //! 4. Deploying what is active already makes no new version.
-
-#[cfg(feature = "conformance")]
-pub mod conformance;
 
 use crate::{
     BoxFuture,

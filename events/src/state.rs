@@ -3,14 +3,11 @@
 //! A key is in a bucket: every function has one of its own, and functions may share others by name. Each write gives the
 //! key a new [`Revision`], which is how a transaction ([`crate::consumers::Commit`]) knows that what it read is so still.
 //!
-//! Rules every back end MUST keep, and the suite in `conformance` tests:
+//! Rules every back end MUST keep, and the suite in `events/conformance/src/state.rs` tests:
 //!
 //! 1. The changes of one [`StateStore::apply`] happen all or none, and are on disk (fsync'd) before it returns.
 //! 2. A revision is never given twice, so a key that was deleted and written again doesn't look unchanged.
 //! 3. Who wrote reads at least what was written.
-
-#[cfg(feature = "conformance")]
-pub mod conformance;
 
 use crate::{BoxFuture, function::FunctionName};
 use bytes::Bytes;

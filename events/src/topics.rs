@@ -7,7 +7,7 @@
 //!                 └ trim moves this up                    │
 //! ```
 //!
-//! Rules every back end MUST keep, and the suite in `conformance` tests:
+//! Rules every back end MUST keep, and the suite in `events/conformance/src/topics.rs` tests:
 //!
 //! 1. Offsets of a topic begin at 0, have no gaps, and are never used twice: a topic that is made again after it was removed
 //!    goes on where it ended. Runs and the events they make are named after offsets.
@@ -16,9 +16,6 @@
 //!    is that event's offset.
 //! 4. A reader sees every offset from `first` to `end`, in order, and never one that could still be undone.
 //! 5. Trimming never passes a consumer, nor an event some consumer has parked, unless it is told to.
-
-#[cfg(feature = "conformance")]
-pub mod conformance;
 
 use crate::{BoxFuture, Event, units::ByteSize};
 use schemars::JsonSchema;

@@ -6,11 +6,11 @@
 )]
 
 use bytes::Bytes;
+use dunlin_conformance::{consumers, registry, state, topics};
 use dunlin_events::{
-    BoxFuture, Component, Digest, Event, FunctionName, Registry, Shape, consumers,
-    registry::{self, NewVersion, RegistryError},
-    state,
-    topics::{self, EventLog, LogError, TopicName},
+    BoxFuture, Component, Digest, Event, FunctionName, Registry, Shape,
+    registry::{NewVersion, RegistryError},
+    topics::{EventLog, LogError, TopicName},
 };
 use dunlin_store::{OpenError, Store};
 use futures_util::future::join_all;
@@ -28,16 +28,16 @@ use tempfile::TempDir;
 
 struct Place(TempDir);
 
-impl registry::conformance::Place for Place {
+impl registry::Place for Place {
     fn open(&self) -> BoxFuture<'_, Box<dyn Registry>> {
         Box::pin(async { Box::new(Store::open(self.0.path()).unwrap()) as Box<dyn Registry> })
     }
 }
 
-impl consumers::conformance::Place for Place {
-    fn open(&self) -> BoxFuture<'_, consumers::conformance::BackEnd> {
+impl consumers::Place for Place {
+    fn open(&self) -> BoxFuture<'_, consumers::BackEnd> {
         let store = Arc::new(Store::open(self.0.path()).unwrap());
-        let back_end = consumers::conformance::BackEnd { log: store.clone(), consumers: store.clone(), state: store };
+        let back_end = consumers::BackEnd { log: store.clone(), consumers: store.clone(), state: store };
         Box::pin(std::future::ready(back_end))
     }
 }
@@ -48,35 +48,35 @@ fn new_place() -> Place {
 
 #[tokio::test]
 async fn keeps_the_contract_of_the_registry() {
-    registry::conformance::keeps_the_contract(new_place).await;
+    registry::keeps_the_contract(new_place).await;
 }
 
 #[tokio::test]
 async fn keeps_the_contract_of_topics() {
-    topics::conformance::keeps_the_contract(new_place).await;
+    topics::keeps_the_contract(new_place).await;
 }
 
 #[tokio::test]
 async fn keeps_the_contract_of_consumers() {
-    consumers::conformance::keeps_the_contract(new_place).await;
+    consumers::keeps_the_contract(new_place).await;
 }
 
 #[tokio::test]
 async fn keeps_the_contract_of_state() {
-    state::conformance::keeps_the_contract(new_place).await;
+    state::keeps_the_contract(new_place).await;
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_registry_agrees_with_its_model(operations in registry::conformance::operations()) {
-        runtime().block_on(registry::conformance::agrees_with_the_model(&new_place(), operations));
+    fn the_registry_agrees_with_its_model(operations in registry::operations()) {
+        runtime().block_on(registry::agrees_with_the_model(&new_place(), operations));
     }
 
     #[test]
-    fn topics_consumers_and_state_agree_with_their_model(operations in consumers::conformance::operations()) {
-        runtime().block_on(consumers::conformance::agrees_with_the_model(&new_place(), operations));
+    fn topics_consumers_and_state_agree_with_their_model(operations in consumers::operations()) {
+        runtime().block_on(consumers::agrees_with_the_model(&new_place(), operations));
     }
 }
 

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests, though they are compiled as a library")]
 
-use super::{Bucket, BucketInfo, Entry, Key, MAX_KEY, MAX_VALUE, Revision, StateError, StateStore};
-use crate::consumers::conformance::{Place, yield_now};
+use crate::consumers::{Place, yield_now};
 use bytes::Bytes;
+use dunlin_events::state::{Bucket, BucketInfo, Entry, Key, MAX_KEY, MAX_VALUE, Revision, StateError, StateStore};
 use futures_util::future::{FutureExt, join, join_all};
 use std::{
     collections::BTreeSet,

@@ -5,12 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "tests, though they are compiled as a library")]
 
-use super::{Deployed, NewVersion, Registry, RegistryError, Versions};
-use crate::{
+use bytes::Bytes;
+use dunlin_events::{
     BoxFuture,
     function::{Component, Digest, FunctionName, Shape, Version},
+    registry::{Deployed, NewVersion, Registry, RegistryError, Versions},
 };
-use bytes::Bytes;
 use futures_util::future::{FutureExt, join, join_all};
 use proptest::prelude::*;
 use std::{

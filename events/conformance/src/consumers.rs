@@ -1,7 +1,7 @@
 //! The suite every back end of consumers must pass, together with the log and the state its commits change.
 //!
 //! A back end says in a [`Place`] how it is opened, and runs two things in its own tests: [`keeps_the_contract`], each rule
-//! by example (as the suites of [`crate::topics`] and [`crate::state`] do), and [`agrees_with_the_model`], whatever
+//! by example (as those of [`crate::topics`] and [`crate::state`] do), and [`agrees_with_the_model`], whatever
 //! [`operations`] come to mind against a model in memory.
 
 #![allow(clippy::unwrap_used, reason = "tests, though they are compiled as a library")]
@@ -10,17 +10,18 @@ mod model;
 
 pub use model::{Operation, agrees_with_the_model, operations};
 
-use super::{
-    Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Fate, Parked, Progress,
-    Settlement, Start, Taken,
-};
 use crate::{
+    state::{key, value},
+    topics::read_all,
+};
+use dunlin_events::{
     BoxFuture, Event,
-    state::{
-        Revision, StateStore,
-        conformance::{key, value},
+    consumers::{
+        Commit, CommitError, ConsumerName, ConsumerState, Consumers, DeadLetter, DeadLetterFilter, Fate, Parked,
+        Progress, Settlement, Start, Taken,
     },
-    topics::{Appended, EventLog, Offset, TopicName, conformance::read_all},
+    state::{Revision, StateStore},
+    topics::{Appended, EventLog, Offset, TopicName},
 };
 use futures_util::future::{FutureExt, join_all};
 use std::sync::Arc;

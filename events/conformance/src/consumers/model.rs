@@ -2,18 +2,19 @@
 
 use super::{BackEnd, Place, consumer, event, topic};
 use crate::{
+    state::{bucket, key, value},
+    topics::read_all,
+};
+use bytes::Bytes;
+use dunlin_events::{
     Event,
     consumers::{
         self, Commit, CommitError, ConsumerName, ConsumerState, DeadLetter, DeadLetterFilter, Parked, Progress,
         Settlement, Start, Taken,
     },
-    state::{
-        Entry, Key, Revision, StateError,
-        conformance::{bucket, key, value},
-    },
-    topics::{Appended, LogError, Offset, TopicName, conformance::read_all},
+    state::{Entry, Key, Revision, StateError},
+    topics::{Appended, LogError, Offset, TopicName},
 };
-use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 

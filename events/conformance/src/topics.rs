@@ -1,18 +1,16 @@
 //! The suite every log must pass: each rule by example. What happens to a topic while its consumers work is tested by
-//! [`crate::consumers::conformance::agrees_with_the_model`] as well.
+//! [`crate::consumers::agrees_with_the_model`] as well.
 
 #![allow(clippy::unwrap_used, reason = "tests, though they are compiled as a library")]
 
-use super::{Appended, EventLog, LogError, Offset, Page, Retention, TopicName};
-use crate::{
+use crate::consumers::{Place, commit, consumer, event, parked, topic, yield_now};
+use bytes::Bytes;
+use dunlin_events::{
     Event,
-    consumers::{
-        Commit, Consumers, Progress, Settlement, Start,
-        conformance::{Place, commit, consumer, event, parked, topic, yield_now},
-    },
+    consumers::{Commit, Consumers, Progress, Settlement, Start},
+    topics::{Appended, EventLog, LogError, Offset, Page, Retention, TopicName},
     units::ByteSize,
 };
-use bytes::Bytes;
 use futures_util::future::{FutureExt, join, join_all};
 use std::{
     collections::BTreeSet,
@@ -536,7 +534,11 @@ pub(crate) async fn read_all(log: &dyn EventLog, topic: &TopicName) -> Page {
     }
 }
 
-async fn settle(consumers: &dyn Consumers, name: &crate::consumers::ConsumerName, offsets: std::ops::Range<Offset>) {
+async fn settle(
+    consumers: &dyn Consumers,
+    name: &dunlin_events::consumers::ConsumerName,
+    offsets: std::ops::Range<Offset>,
+) {
     let settled = offsets.map(|offset| (offset, Settlement::Done)).collect();
     consumers.commit(Commit { settled, ..commit(name) }).await.unwrap();
 }
