@@ -1,7 +1,5 @@
 //! The admin plane and deploys, over its socket and against the real store.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
-
 mod consumers;
 mod events;
 mod platform;

@@ -1,6 +1,6 @@
 //! Sources: which run when, what operators see of them, and that what they take is there.
 
-use crate::platform::{Answer, Platform, component};
+use super::platform::{Answer, Platform, component};
 use bytes::Bytes;
 use dunlin_events::{
     BoxFuture, Digest, Event, FunctionName, Manifest,

@@ -4,8 +4,6 @@
 //! The store is the real one. The runtime is a double that keeps the contract of `dunlin_events::Runtime`: its function does
 //! what the event's data says, with pauses of random length, so that every run interleaves otherwise.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
-
 use bytes::Bytes;
 use dunlin_events::{
     Body, BoxFuture, Component, Digest, Event, Failure, Function, Invocation, Manifest, Runtime, Shape, Version,

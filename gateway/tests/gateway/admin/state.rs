@@ -1,6 +1,6 @@
 //! State.
 
-use crate::platform::Platform;
+use super::platform::Platform;
 use http::Method;
 use serde_json::json;
 

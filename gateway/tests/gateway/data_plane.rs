@@ -2,8 +2,6 @@
 //! `events::Function`, which is all the data plane knows of the runtime. Most callers are raw sockets, because an HTTP
 //! client would hide what matters: half a head, a second request behind a bad one, a connection that never reads.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dunlin_events::{

@@ -1,6 +1,6 @@
 //! Topics, and the ways into and out of them.
 
-use crate::platform::{Answer, Platform, component, manifest};
+use super::platform::{Answer, Platform, component, manifest};
 use futures_util::StreamExt;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};

@@ -1,6 +1,6 @@
 //! Consumers and dead letters.
 
-use crate::platform::{Platform, component, manifest};
+use super::platform::{Platform, component, manifest};
 use dunlin_events::consumers::{Commit, ConsumerName, DeadLetter, Parked, Settlement};
 use http::Method;
 use serde_json::{Value, json};
