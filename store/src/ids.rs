@@ -45,7 +45,7 @@ pub(crate) fn open(connection: &Connection) -> rusqlite::Result<()> {
          CREATE TEMPORARY TABLE recent_ids (
              hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)
          ) STRICT, WITHOUT ROWID;
-         -- What is under way: up to which event, and up to which hash.
+         -- What is under way: up to which event, and from which hash on.
          CREATE TEMPORARY TABLE moving (seq INTEGER NOT NULL, hash INTEGER NOT NULL) STRICT;
          INSERT INTO recent_ids
              SELECT event_id_hash(topic, source, id), seq FROM events WHERE seq > (SELECT seq FROM settled_ids)",
@@ -143,25 +143,24 @@ pub(crate) fn settle(connection: &Connection) -> rusqlite::Result<bool> {
         }
     };
     let most = (newest - settled) / PIECES + 1;
-    let piece: Vec<(i64, i64)> = connection
-        .prepare_cached("SELECT hash, seq FROM recent_ids WHERE hash >= ?1 AND seq <= ?2 ORDER BY hash, seq LIMIT ?3")?
-        .query_map((from, upto, most), |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
+    let next: Option<i64> = connection
+        .prepare_cached("SELECT hash FROM recent_ids WHERE hash >= ?1 ORDER BY hash LIMIT 1 OFFSET ?2")?
+        .query_row((from, most), |row| row.get(0))
+        .optional()?;
+    let piece = (from, next.map_or(i64::MAX, |next| next - 1), upto);
     // After a crash in between, some of them are there.
-    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO event_ids (hash, seq) VALUES (?1, ?2)")?;
-    let mut delete = connection.prepare_cached(DELETE_RECENT)?;
-    for entry in &piece {
-        insert.execute(*entry)?;
-        delete.execute(*entry)?;
-    }
-    match piece.last() {
-        Some((hash, _)) if piece.len() as i64 == most => {
-            connection.prepare_cached("UPDATE moving SET hash = ?1")?.execute([hash])?;
-        }
-        _ => {
-            connection.prepare_cached("UPDATE settled_ids SET seq = ?1")?.execute([upto])?;
-            connection.prepare_cached("DELETE FROM moving")?.execute([])?;
-        }
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO event_ids SELECT hash, seq FROM recent_ids
+             WHERE hash BETWEEN ?1 AND ?2 AND seq <= ?3 ORDER BY hash, seq",
+        )?
+        .execute(piece)?;
+    connection.prepare_cached("DELETE FROM recent_ids WHERE hash BETWEEN ?1 AND ?2 AND seq <= ?3")?.execute(piece)?;
+    if let Some(next) = next {
+        connection.prepare_cached("UPDATE moving SET hash = ?1")?.execute([next])?;
+    } else {
+        connection.prepare_cached("UPDATE settled_ids SET seq = ?1")?.execute([upto])?;
+        connection.prepare_cached("DELETE FROM moving")?.execute([])?;
     }
     Ok(true)
 }
