@@ -98,7 +98,7 @@ fn files(trigger: serde_json::Value) -> Files {
     Files::new(&trigger, AllowedFolders::default(), Arc::new(Known("")), Wire::default())
 }
 
-fn letter(offset: Offset, event: Event) -> DeadLetter {
+pub(super) fn letter(offset: Offset, event: Event) -> DeadLetter {
     DeadLetter {
         number: 0,
         consumer: ConsumerName { function: "f".parse().unwrap(), topic: "t".parse().unwrap() },

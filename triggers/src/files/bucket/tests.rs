@@ -6,11 +6,11 @@ mod server;
 
 use super::{super::Files, *};
 use crate::{
-    files::AllowedFolders,
+    files::{AllowedFolders, tests::letter},
     testing::{TestIntake, all, failure, folder, while_running},
 };
 use dunlin_events::{
-    consumers::{ConsumerName, DeadLetter, Settlement},
+    consumers::Settlement,
     secrets::{SecretError, SecretName, SecretValue},
     source::{Intake as _, Report},
     topics::Offset,
@@ -61,18 +61,7 @@ async fn events(intake: &TestIntake) -> Vec<(String, String)> {
 
 async fn settle(intake: &TestIntake, offset: Offset, dead: bool) {
     let event = intake.events().await.remove(offset as usize);
-    let letter = DeadLetter {
-        number: 0,
-        consumer: ConsumerName { function: "f".parse().unwrap(), topic: "t".parse().unwrap() },
-        offset,
-        key: None,
-        attempts: 1,
-        failed_at: 0,
-        reason: "rejected".into(),
-        error: "not mine".into(),
-        event,
-    };
-    let settlement = if dead { Settlement::Dead(Box::new(letter)) } else { Settlement::Done };
+    let settlement = if dead { Settlement::Dead(Box::new(letter(offset, event))) } else { Settlement::Done };
     intake.settle(vec![(offset, settlement)]).await;
 }
 
