@@ -127,6 +127,7 @@ pub(crate) struct Shared {
     pub(crate) lanes: Lanes,
     /// One component is compiled at a time, on all cores.
     compiling: Mutex<()>,
+    compiler: Compiler,
     sandboxes: Arc<Semaphore>,
     pub(crate) workers: usize,
     idle: Duration,
@@ -152,6 +153,7 @@ impl Wasm {
             plain,
             concurrent,
             compiling: Mutex::default(),
+            compiler: config.compiler,
             sandboxes: Arc::new(Semaphore::new(config.sandboxes.get() as usize)),
             workers: config.workers.get() as usize,
             idle: config.idle,
@@ -243,13 +245,15 @@ impl Shared {
         mapped.map_err(|error| unusable(format!("{error:#}")))
     }
 
-    /// Compiling is the heaviest thing the platform does, and nobody's request waits for it: its threads go last. They are
-    /// made for it and end with it, since idle threads would keep the hundred megabytes it takes.
+    /// Compiling is the heaviest thing the platform does, and nobody's request waits for it: its threads go last, unless it
+    /// is for somebody who has changed a function and looks. They are made for it and end with it, since idle threads would
+    /// keep the hundred megabytes it takes.
     fn precompile(&self, inspected: &Inspected) -> Result<(&Arc<Machine>, Vec<u8>), CompileError> {
         let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.compiler == Compiler::Optimizing;
         let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|n| format!("compile-{n}"))
-            .start_handler(|_| lanes::lower_priority())
+            .start_handler(move |_| if last { lanes::lower_priority() })
             .build()
             .map_err(|error| CompileError::Cache(format!("no threads can be had to compile: {error}")))?;
         let mut refused = None;

@@ -66,7 +66,8 @@ impl Project {
 async fn begins(language: Language) {
     let Language { name, tests, mistake: (file, right, wrong, complaint) } = language;
     let project = Project::new();
-    let [web, count] = ["web", "count"].map(|function| format!("{function}-{name}"));
+    // A function may be named as its language is: not every compiler takes every name.
+    let (web, count) = (format!("web-{name}"), name.to_owned());
     project.make(&web, name, "http");
     project.make(&count, name, "topic");
 

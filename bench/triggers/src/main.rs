@@ -5,6 +5,7 @@
 //! - `webhooks`: a thousand functions with a webhook each.
 //! - `files`: a folder into which a hundred thousand files are dropped at once, until each is an event on disk and the
 //!   function has had it; and a start with all of them there.
+//! - `large`: one file of ten gigabytes, which is the body of a request to a function that reads all of it.
 //!
 //! There is no peer: what others call idle is a service that waits in a container.
 
@@ -26,6 +27,7 @@ struct Settings {
     schedules: usize,
     webhooks: usize,
     files: usize,
+    large: u64,
 }
 
 /// How long anything may take before it counts as broken.
@@ -38,10 +40,15 @@ fn main() -> Result<()> {
         schedules: variable("SCHEDULES")?,
         webhooks: variable("WEBHOOKS")?,
         files: variable("FILES")?,
+        large: variable("LARGE")?,
     };
     let report = Report::new("Many triggers", &settings.dunlin, &[])?;
-    let parts =
-        [("schedules", measure_schedules as _), ("webhooks", measure_webhooks as _), ("files", measure_files as _)];
+    let parts = [
+        ("schedules", measure_schedules as _),
+        ("webhooks", measure_webhooks as _),
+        ("files", measure_files as _),
+        ("large", measure_large as _),
+    ];
     harness::run(&settings, &parts, report, Path::new("bench/triggers/results.md"))
 }
 
@@ -201,6 +208,50 @@ fn measure_files(settings: &Settings, report: &mut Report) -> Result<()> {
         ("memory, idle after the start", harness::memory(server.resident()?)),
     ];
     for (what, measured) in rows.into_iter().chain(again) {
+        report.row(&[what.to_owned(), measured]);
+    }
+    Ok(())
+}
+
+fn measure_large(settings: &Settings, report: &mut Report) -> Result<()> {
+    report.table(
+        &format!("A file of {} GB", harness::number(settings.large as f64 / 1e9)),
+        "One file of zeros, renamed into the folder. Its event is on disk when all of it has been hashed; the function gets it as          the body of a request (`content: stream`), and adds up its bytes.",
+        &["what", "measured"],
+    );
+    let inbox = tempfile::tempdir()?;
+    let (aside, folder) = (inbox.path().join("zeros.bin"), inbox.path().join("inbox"));
+    fs::create_dir(&folder)?;
+    fs::File::create(&aside)?.set_len(settings.large)?;
+    let manifest = format!(
+        "triggers:\n  - files: {{ path: {}, content: stream }}\npublish: weighed\nallow: {{ http: [] }}\n\
+         limits: {{ memory: 16MiB, time: 10m, cpu: 10m }}\n",
+        folder.display()
+    );
+    let mut functions = Functions::new()?;
+    functions.add("weigh", &guest("weigh")?, &manifest)?;
+    let mut server = Server::platform(&settings.dunlin)?;
+    server.deploy(&functions)?;
+    let before = server.resident()?;
+
+    let start = Instant::now();
+    fs::rename(&aside, folder.join("zeros.bin"))?;
+    let mut most = before;
+    let mut wait = |topic: &str| -> Result<Duration> {
+        while end(settings, &server, topic)? == 0 {
+            ensure!(start.elapsed() < PATIENCE, "nothing came to `{topic}`");
+            most = most.max(server.resident()?);
+            sleep(Duration::from_millis(100));
+        }
+        Ok(start.elapsed())
+    };
+    let (event, read) = (wait("weigh.files")?, wait("weighed")?);
+    for (what, measured) in [
+        ("until its event is on disk", harness::time(event)),
+        ("until the function has read it", harness::time(read)),
+        ("memory before", harness::memory(before)),
+        ("most memory meanwhile", harness::memory(most)),
+    ] {
         report.row(&[what.to_owned(), measured]);
     }
     Ok(())
