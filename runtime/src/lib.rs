@@ -253,7 +253,11 @@ impl Shared {
         let last = self.compiler == Compiler::Optimizing;
         let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|n| format!("compile-{n}"))
-            .start_handler(move |_| if last { lanes::lower_priority() })
+            .start_handler(move |_| {
+                if last {
+                    lanes::lower_priority()
+                }
+            })
             .build()
             .map_err(|error| CompileError::Cache(format!("no threads can be had to compile: {error}")))?;
         let mut refused = None;

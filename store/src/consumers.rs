@@ -8,6 +8,7 @@ use crate::{
     settled::Settled,
     state, text,
     topics::{self, Appends, Encoded, Log},
+    writer::Tx,
 };
 use bytes::Bytes;
 use dunlin_events::{
@@ -82,7 +83,7 @@ impl Consumers for Store {
             let events: Vec<Encoded> = events.into_iter().map(Encoded::from).collect();
             let others: Vec<(TopicName, Encoded)> =
                 others.into_iter().map(|(topic, event)| (topic, event.into())).collect();
-            let take = move |connection: &Connection| take(connection, &consumer, &events, &others, &reads, &writes);
+            let take = move |tx: &Tx<'_>| take(tx, &consumer, &events, &others, &reads, &writes);
             let then = move |(_, reached): &Grown| ends.reached(reached);
             Ok(self.write_then(room, take, then).await?.0)
         })
@@ -94,7 +95,7 @@ impl Consumers for Store {
             let room = self.writer.room(weight(&commit)).await;
             let run = Run::from(commit);
             let then = move |reached: &Vec<_>| ends.reached(reached);
-            self.write_then(room, move |connection| run.make(connection, now_millis()), then).await?;
+            self.write_then(room, move |tx: &Tx<'_>| run.make(tx, now_millis()), then).await?;
             Ok(())
         })
     }
@@ -342,7 +343,7 @@ fn fates(connection: &Connection, name: &ConsumerName, offsets: &[Offset]) -> Re
 
 /// Appends what a source saw, and answers for each event, and with the new end of the topic.
 fn take(
-    connection: &Connection,
+    tx: &Tx<'_>,
     name: &ConsumerName,
     events: &[Encoded],
     others: &[(TopicName, Encoded)],
@@ -350,11 +351,11 @@ fn take(
     writes: &[(Key, Option<Bytes>)],
 ) -> Result<Grown> {
     // Nothing is written before everything that can be refused is through.
-    found(connection, name)?;
-    if let Some(key) = state::changed(connection, reads)? {
+    found(tx, name)?;
+    if let Some(key) = state::changed(tx, reads)? {
         return Err(Stop::Refused(CommitError::Conflict { key }));
     }
-    let mut appends = Appends::new(connection, now_millis())?;
+    let mut appends = Appends::new(tx, now_millis())?;
     let no_topic = |name: &TopicName| Stop::Refused(CommitError::NoTopic(name.clone()));
     let topic = appends.topic(&name.topic)?.ok_or_else(|| no_topic(&name.topic))?;
     let mut elsewhere = Vec::with_capacity(others.len());
@@ -365,7 +366,7 @@ fn take(
         appends.append(topic, event)?;
     }
     let appended = events.iter().map(|event| appends.append(topic, event)).collect::<rusqlite::Result<_>>()?;
-    state::write(connection, writes)?;
+    state::write(tx, writes)?;
     Ok((appended, appends.save()?))
 }
 
@@ -412,11 +413,11 @@ impl From<Commit> for Run {
 
 impl Run {
     /// Answers with the new ends of the topics it appended to.
-    fn make(&self, connection: &Connection, now: u64) -> Result<Vec<(TopicName, Offset)>> {
+    fn make(&self, tx: &Tx<'_>, now: u64) -> Result<Vec<(TopicName, Offset)>> {
         let Self { consumer: name, settled, outputs, reads, writes } = self;
         // Nothing is written before everything that can be refused is through.
-        let mut consumer = found(connection, name)?;
-        if let Some(key) = state::changed(connection, reads)? {
+        let mut consumer = found(tx, name)?;
+        if let Some(key) = state::changed(tx, reads)? {
             return Err(Stop::Refused(CommitError::Conflict { key }));
         }
         let before = consumer.settled.clone();
@@ -426,11 +427,11 @@ impl Run {
             }
             if !consumer.settled.contains(*offset) {
                 consumer.settled.insert(*offset);
-            } else if !(before.contains(*offset) && parked::is_parked(connection, consumer.id, *offset)?) {
+            } else if !(before.contains(*offset) && parked::is_parked(tx, consumer.id, *offset)?) {
                 return Err(Stop::Refused(CommitError::Settled { topic: name.topic.clone(), offset: *offset }));
             }
         }
-        let mut appends = Appends::new(connection, now)?;
+        let mut appends = Appends::new(tx, now)?;
         let mut topics = Vec::with_capacity(outputs.len());
         for (topic, _) in outputs {
             let found = appends.topic(topic)?;
@@ -443,20 +444,20 @@ impl Run {
         for (offset, settlement) in settled {
             let was_settled = before.contains(*offset);
             match settlement {
-                Settlement::Parked(parked) => parked::park(connection, consumer.id, *offset, parked)?,
+                Settlement::Parked(parked) => parked::park(tx, consumer.id, *offset, parked)?,
                 Settlement::Done | Settlement::Dead(_) if was_settled => {
-                    parked::unpark(connection, consumer.id, *offset)?;
+                    parked::unpark(tx, consumer.id, *offset)?;
                 }
                 Settlement::Done | Settlement::Dead(_) => {}
             }
             if let Settlement::Dead(letter) = settlement {
-                dead_letters::insert(connection, name, consumer.log.id, *offset, letter)?;
+                dead_letters::insert(tx, name, consumer.log.id, *offset, letter)?;
             }
         }
         if consumer.settled != before {
-            consumer.save(connection)?;
+            consumer.save(tx)?;
         }
-        state::write(connection, writes)?;
+        state::write(tx, writes)?;
         Ok(appends.save()?)
     }
 }

@@ -7,28 +7,99 @@
 //!
 //! ```text
 //!   events      │ … up to `settled_ids`      │ since then … │
-//!   hashes in   │ event_ids, on disk         │ recent_ids   │   read again from `events` when the file is opened
+//!   hashes in   │ event_ids, on disk         │ `Ids`        │   read again from `events` when the file is opened
 //! ```
 //!
-//! What is in memory is a temporary table of the writer's connection: it is rolled back with the rest. A hash alone decides
-//! nothing: the event it belongs to is compared.
+//! What is in memory changes with the transaction of the writer, and is undone with it. A hash alone decides nothing: the
+//! event it belongs to is compared.
 
-use crate::int;
+use crate::{int, writer::Tx};
 use dunlin_events::topics::Offset;
 use rusqlite::{Connection, OptionalExtension, functions::FunctionFlags};
 use sha2::{Digest, Sha256};
+use std::{cell::RefCell, collections::BTreeSet};
 
-/// Hashes in memory before they are moved to the disk: 5 MiB. As many events are read when the file is opened.
+/// Hashes in memory before they are moved to the disk: 6 MiB. As many events are read when the file is opened.
 const RECENT: i64 = if cfg!(test) { 64 } else { 256 << 10 };
 /// The part of them that is moved at a time. With one piece after each commit, more come to it meanwhile than leave only
 /// when commits are large, and then pieces become as large.
 const PIECES: i64 = if cfg!(test) { 8 } else { 256 };
 
-const RECENT_OF: &str = "SELECT seq FROM recent_ids WHERE hash = ?1";
 const SETTLED_OF: &str = "SELECT seq FROM event_ids WHERE hash = ?1";
-const DELETE_RECENT: &str = "DELETE FROM recent_ids WHERE hash = ?1 AND seq = ?2";
-const DELETE_SETTLED: &str = "DELETE FROM event_ids WHERE hash = ?1 AND seq = ?2";
 const EVENT: &str = "SELECT topic, source, id, offset FROM events WHERE seq = ?1";
+
+/// A hash, and the number of an event that has it.
+type Entry = (i64, i64);
+
+/// What the writer keeps of ids in memory.
+#[derive(Default)]
+pub(crate) struct Ids(RefCell<Recent>);
+
+#[derive(Default)]
+struct Recent {
+    entries: BTreeSet<Entry>,
+    /// What is under way to the disk: up to which event, and from which hash on.
+    moving: Option<(i64, i64)>,
+    /// The transaction and its savepoints that are open, and what they have changed.
+    open: usize,
+    changes: Vec<Change>,
+}
+
+enum Change {
+    Added(Entry),
+    Removed(Entry),
+}
+
+/// A transaction or a savepoint of one. What was changed since it began is undone when it is dropped, unless it is kept.
+#[must_use]
+pub(crate) struct Undo<'a> {
+    ids: &'a Ids,
+    changes: usize,
+    moving: Option<(i64, i64)>,
+}
+
+impl Undo<'_> {
+    /// It was committed.
+    pub(crate) fn keep(self) {
+        let mut recent = self.ids.0.borrow_mut();
+        recent.open -= 1;
+        // The transaction that this is a savepoint of may still be undone.
+        if recent.open == 0 {
+            recent.changes.clear();
+        }
+        drop(recent);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        let mut recent = self.ids.0.borrow_mut();
+        let Recent { entries, moving, open, changes } = &mut *recent;
+        *open -= 1;
+        for change in changes.drain(self.changes..).rev() {
+            match change {
+                Change::Added(entry) => entries.remove(&entry),
+                Change::Removed(entry) => entries.insert(entry),
+            };
+        }
+        *moving = self.moving;
+    }
+}
+
+impl Recent {
+    fn add(&mut self, entry: Entry) {
+        if self.entries.insert(entry) {
+            self.changes.push(Change::Added(entry));
+        }
+    }
+
+    fn remove(&mut self, entry: Entry) {
+        if self.entries.remove(&entry) {
+            self.changes.push(Change::Removed(entry));
+        }
+    }
+}
 
 /// Makes the hash known to SQL, for what is done to many rows at once.
 pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
@@ -36,20 +107,6 @@ pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
     connection.create_scalar_function("event_id_hash", 3, flags, |arguments| {
         Ok(hash(arguments.get(0)?, arguments.get_raw(1).as_str()?, arguments.get_raw(2).as_str()?))
     })
-}
-
-/// Reads the newest again. The connection is the writer's, and keeps them.
-pub(crate) fn open(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(
-        "PRAGMA temp_store = MEMORY;
-         CREATE TEMPORARY TABLE recent_ids (
-             hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)
-         ) STRICT, WITHOUT ROWID;
-         -- What is under way: up to which event, and from which hash on.
-         CREATE TEMPORARY TABLE moving (seq INTEGER NOT NULL, hash INTEGER NOT NULL) STRICT;
-         INSERT INTO recent_ids
-             SELECT event_id_hash(topic, source, id), seq FROM events WHERE seq > (SELECT seq FROM settled_ids)",
-    )
 }
 
 /// What an id is looked up by. It is in the file, so it stays what it is for ever.
@@ -64,103 +121,107 @@ pub(crate) fn hash(topic: i64, source: &str, id: &str) -> i64 {
     i64::from_le_bytes(first)
 }
 
+impl Ids {
+    /// Reads the newest again.
+    pub(crate) fn open(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut events = connection
+            .prepare("SELECT topic, source, id, seq FROM events WHERE seq > (SELECT seq FROM settled_ids)")?;
+        let entries = events.query_map([], |row| {
+            Ok((hash(row.get(0)?, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?), row.get(3)?))
+        })?;
+        Ok(Self(RefCell::new(Recent { entries: entries.collect::<Result<_, _>>()?, ..Recent::default() })))
+    }
+
+    /// A transaction begins, or a savepoint in it.
+    pub(crate) fn begin(&self) -> Undo<'_> {
+        let mut recent = self.0.borrow_mut();
+        recent.open += 1;
+        Undo { ids: self, changes: recent.changes.len(), moving: recent.moving }
+    }
+}
+
 /// Where a topic has an event of this source and id.
-pub(crate) fn find(
-    connection: &Connection,
-    hash: i64,
-    topic: i64,
-    source: &str,
-    id: &str,
-) -> rusqlite::Result<Option<Offset>> {
+pub(crate) fn find(tx: &Tx<'_>, hash: i64, topic: i64, source: &str, id: &str) -> rusqlite::Result<Option<Offset>> {
+    let here = |seq: i64| -> rusqlite::Result<Option<Offset>> {
+        let mut event = tx.prepare_cached(EVENT)?;
+        let offset = event.query_row([seq], |row| {
+            let same = row.get::<_, i64>(0)? == topic
+                && row.get_ref(1)?.as_str()? == source
+                && row.get_ref(2)?.as_str()? == id;
+            Ok(same.then_some(row.get(3)?))
+        });
+        Ok(offset.optional()?.flatten())
+    };
+    for (_, seq) in tx.ids.0.borrow().entries.range((hash, i64::MIN)..=(hash, i64::MAX)) {
+        if let Some(offset) = here(*seq)? {
+            return Ok(Some(offset));
+        }
+    }
     // Simple statements: SQLite plans a join anew for each value it is given.
-    for seqs in [RECENT_OF, SETTLED_OF] {
-        let mut seqs = connection.prepare_cached(seqs)?;
-        let mut seqs = seqs.query([hash])?;
-        while let Some(row) = seqs.next()? {
-            let seq: i64 = row.get(0)?;
-            let mut event = connection.prepare_cached(EVENT)?;
-            let event = event.query_row([seq], |row| {
-                let same = row.get::<_, i64>(0)? == topic
-                    && row.get_ref(1)?.as_str()? == source
-                    && row.get_ref(2)?.as_str()? == id;
-                Ok(same.then_some(row.get(3)?))
-            });
-            if let Some(offset) = event.optional()?.flatten() {
-                return Ok(Some(offset));
-            }
+    let mut seqs = tx.prepare_cached(SETTLED_OF)?;
+    let mut seqs = seqs.query([hash])?;
+    while let Some(row) = seqs.next()? {
+        if let Some(offset) = here(row.get(0)?)? {
+            return Ok(Some(offset));
         }
     }
     Ok(None)
 }
 
 /// Notes the event that was just inserted.
-pub(crate) fn add(connection: &Connection, hash: i64) -> rusqlite::Result<()> {
-    let seq = connection.last_insert_rowid();
-    connection.prepare_cached("INSERT INTO recent_ids (hash, seq) VALUES (?1, ?2)")?.execute((hash, seq)).map(drop)
+pub(crate) fn add(tx: &Tx<'_>, hash: i64) {
+    tx.ids.0.borrow_mut().add((hash, tx.last_insert_rowid()));
 }
 
 /// Forgets the events of a topic before an offset, which are about to be dropped.
-pub(crate) fn forget(connection: &Connection, topic: i64, first: Offset) -> rusqlite::Result<()> {
-    let mut dropped =
-        connection.prepare_cached("SELECT seq, source, id FROM events WHERE topic = ?1 AND offset < ?2")?;
+pub(crate) fn forget(tx: &Tx<'_>, topic: i64, first: Offset) -> rusqlite::Result<()> {
+    let mut dropped = tx.prepare_cached("SELECT seq, source, id FROM events WHERE topic = ?1 AND offset < ?2")?;
     let dropped = dropped.query_map((topic, int(first)), |row| {
         Ok((hash(topic, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?), row.get(0)?))
     })?;
-    let mut dropped: Vec<(i64, i64)> = dropped.collect::<Result<_, _>>()?;
+    let mut dropped: Vec<Entry> = dropped.collect::<Result<_, _>>()?;
     dropped.sort_unstable();
-    for delete in [DELETE_RECENT, DELETE_SETTLED] {
-        let mut delete = connection.prepare_cached(delete)?;
-        for entry in &dropped {
-            delete.execute(*entry)?;
-        }
+    // After a crash in the middle of a move, some are in both.
+    let mut delete = tx.prepare_cached("DELETE FROM event_ids WHERE hash = ?1 AND seq = ?2")?;
+    for entry in dropped {
+        delete.execute(entry)?;
+        tx.ids.0.borrow_mut().remove(entry);
     }
     Ok(())
 }
 
 /// To be called when events were dropped: the number of one that was the last is given again, and the one that gets it is new.
-pub(crate) fn unsettle(connection: &Connection) -> rusqlite::Result<()> {
-    let newest = newest(connection)?;
-    for update in ["UPDATE settled_ids SET seq = ?1 WHERE seq > ?1", "UPDATE moving SET seq = ?1 WHERE seq > ?1"] {
-        connection.prepare_cached(update)?.execute([newest])?;
+pub(crate) fn unsettle(tx: &Tx<'_>) -> rusqlite::Result<()> {
+    let newest = newest(tx)?;
+    tx.prepare_cached("UPDATE settled_ids SET seq = ?1 WHERE seq > ?1")?.execute([newest])?;
+    if let Some((upto, _)) = &mut tx.ids.0.borrow_mut().moving {
+        *upto = newest.min(*upto);
     }
     Ok(())
 }
 
 /// Moves a piece to the disk when there are many, and answers whether there is more.
-pub(crate) fn settle(connection: &Connection) -> rusqlite::Result<bool> {
-    let settled: i64 = connection.prepare_cached("SELECT seq FROM settled_ids")?.query_row([], |row| row.get(0))?;
-    let newest = newest(connection)?;
-    let moving = connection
-        .prepare_cached("SELECT seq, hash FROM moving")?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
-        .optional()?;
-    let (upto, from) = match moving {
+pub(crate) fn settle(tx: &Tx<'_>) -> rusqlite::Result<bool> {
+    let settled: i64 = tx.prepare_cached("SELECT seq FROM settled_ids")?.query_row([], |row| row.get(0))?;
+    let newest = newest(tx)?;
+    let mut recent = tx.ids.0.borrow_mut();
+    let (upto, from) = match recent.moving {
         Some(moving) => moving,
         None if newest - settled < RECENT => return Ok(false),
-        None => {
-            connection.prepare_cached("INSERT INTO moving VALUES (?1, ?2)")?.execute((newest, i64::MIN))?;
-            (newest, i64::MIN)
-        }
+        None => (newest, i64::MIN),
     };
     let most = (newest - settled) / PIECES + 1;
-    let next: Option<i64> = connection
-        .prepare_cached("SELECT hash FROM recent_ids WHERE hash >= ?1 ORDER BY hash LIMIT 1 OFFSET ?2")?
-        .query_row((from, most), |row| row.get(0))
-        .optional()?;
-    let piece = (from, next.map_or(i64::MAX, |next| next - 1), upto);
-    // After a crash in between, some of them are there.
-    connection
-        .prepare_cached(
-            "INSERT OR IGNORE INTO event_ids SELECT hash, seq FROM recent_ids
-             WHERE hash BETWEEN ?1 AND ?2 AND seq <= ?3 ORDER BY hash, seq",
-        )?
-        .execute(piece)?;
-    connection.prepare_cached("DELETE FROM recent_ids WHERE hash BETWEEN ?1 AND ?2 AND seq <= ?3")?.execute(piece)?;
-    if let Some(next) = next {
-        connection.prepare_cached("UPDATE moving SET hash = ?1")?.execute([next])?;
-    } else {
-        connection.prepare_cached("UPDATE settled_ids SET seq = ?1")?.execute([upto])?;
-        connection.prepare_cached("DELETE FROM moving")?.execute([])?;
+    let mut rest = recent.entries.range((from, i64::MIN)..);
+    let piece: Vec<Entry> = rest.by_ref().take(most as usize).filter(|(_, seq)| *seq <= upto).copied().collect();
+    let next = rest.next().map(|(hash, _)| *hash);
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO event_ids (hash, seq) VALUES (?1, ?2)")?;
+    for entry in piece {
+        insert.execute(entry)?;
+        recent.remove(entry);
+    }
+    recent.moving = next.map(|next| (upto, next));
+    if next.is_none() {
+        tx.prepare_cached("UPDATE settled_ids SET seq = ?1")?.execute([upto])?;
     }
     Ok(true)
 }
@@ -183,6 +244,8 @@ mod tests {
         Append(Vec<u8>),
         /// So many of the oldest are dropped.
         Drop(u64),
+        /// Both, in a savepoint that is undone alone, or not.
+        Savepoint(Vec<u8>, u64, bool),
         /// The chore is done once.
         Settle,
         /// What was done since the last commit never was.
@@ -193,9 +256,11 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
+        let events = || prop::collection::vec(any::<u8>(), 1..40);
         prop_oneof![
-            4 => prop::collection::vec(any::<u8>(), 1..40).prop_map(Step::Append),
+            4 => events().prop_map(Step::Append),
             1 => (1..60_u64).prop_map(Step::Drop),
+            1 => (events(), 0..60_u64, any::<bool>()).prop_map(|(ids, drop, undone)| Step::Savepoint(ids, drop, undone)),
             6 => Just(Step::Settle),
             1 => Just(Step::RollBack),
             3 => Just(Step::Commit),
@@ -205,8 +270,10 @@ mod tests {
 
     const TOPIC: i64 = 7;
 
-    fn open(file: &Path) -> Connection {
-        crate::schema::open(file).unwrap()
+    fn open(file: &Path) -> (Connection, Ids) {
+        let connection = crate::schema::open(file).unwrap();
+        let ids = Ids::open(&connection).unwrap();
+        (connection, ids)
     }
 
     fn insert(connection: &Connection, offset: u64, id: &str) {
@@ -215,69 +282,106 @@ mod tests {
         connection.prepare_cached(insert).unwrap().execute((TOPIC, int(offset), id)).unwrap();
     }
 
-    fn found(connection: &Connection, id: &str) -> Option<Offset> {
-        find(connection, hash(TOPIC, "/a", id), TOPIC, "/a", id).unwrap()
+    fn found(tx: &Tx<'_>, id: &str) -> Option<Offset> {
+        find(tx, hash(TOPIC, "/a", id), TOPIC, "/a", id).unwrap()
     }
 
     /// A topic as it should be: its ids and where they are, and the next offset.
-    type Model = (BTreeMap<String, u64>, u64);
+    #[derive(Debug, Clone, Default)]
+    struct Model(BTreeMap<String, u64>, u64);
+
+    impl Model {
+        fn append(&mut self, tx: &Tx<'_>, ids: Vec<u8>) {
+            for id in ids {
+                let id = id.to_string();
+                assert_eq!(found(tx, &id), self.0.get(&id).copied());
+                if !self.0.contains_key(&id) {
+                    insert(tx, self.1, &id);
+                    add(tx, hash(TOPIC, "/a", &id));
+                    self.0.insert(id, self.1);
+                    self.1 += 1;
+                }
+            }
+        }
+
+        fn drop_oldest(&mut self, tx: &Tx<'_>, count: u64) {
+            let first = self.0.values().min().map_or(self.1, |first| (first + count).min(self.1));
+            forget(tx, TOPIC, first).unwrap();
+            tx.execute("DELETE FROM events WHERE offset < ?1", [int(first)]).unwrap();
+            unsettle(tx).unwrap();
+            self.0.retain(|_, offset| *offset >= first);
+        }
+    }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
         #[test]
         fn an_id_is_found_as_long_as_its_event_is_there(steps in prop::collection::vec(step(), 1..80)) {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("dunlin.db");
             std::fs::write(&file, "").unwrap();
-            let mut connection = open(&file);
-            connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-            let (mut model, mut committed) = (Model::default(), Model::default());
-            for step in steps {
-                match step {
-                    Step::Append(ids) => for id in ids {
-                        let id = id.to_string();
-                        prop_assert_eq!(found(&connection, &id), model.0.get(&id).copied());
-                        if !model.0.contains_key(&id) {
-                            insert(&connection, model.1, &id);
-                            add(&connection, hash(TOPIC, "/a", &id)).unwrap();
-                            model.0.insert(id, model.1);
-                            model.1 += 1;
+            let mut steps = steps.into_iter();
+            let mut committed = Model::default();
+            let mut reopen = true;
+            while std::mem::take(&mut reopen) {
+                let (connection, ids) = open(&file);
+                let begin = || {
+                    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+                    ids.begin()
+                };
+                let (mut model, mut undo) = (committed.clone(), begin());
+                let tx = Tx::new(&connection, &ids);
+                for step in steps.by_ref() {
+                    match step {
+                        Step::Append(ids) => model.append(&tx, ids),
+                        Step::Drop(count) => model.drop_oldest(&tx, count),
+                        Step::Savepoint(events, count, undone) => {
+                            connection.execute_batch("SAVEPOINT s").unwrap();
+                            let (before, undo) = (model.clone(), ids.begin());
+                            model.append(&tx, events);
+                            model.drop_oldest(&tx, count);
+                            if undone {
+                                connection.execute_batch("ROLLBACK TO s").unwrap();
+                                model = before;
+                                drop(undo);
+                            } else {
+                                undo.keep();
+                            }
+                            connection.execute_batch("RELEASE s").unwrap();
                         }
-                    },
-                    Step::Drop(count) => {
-                        let first = model.0.values().min().map_or(model.1, |first| (first + count).min(model.1));
-                        forget(&connection, TOPIC, first).unwrap();
-                        connection.execute("DELETE FROM events WHERE offset < ?1", [int(first)]).unwrap();
-                        unsettle(&connection).unwrap();
-                        model.0.retain(|_, offset| *offset >= first);
-                    }
-                    Step::Settle => drop(settle(&connection).unwrap()),
-                    Step::RollBack => {
-                        connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE").unwrap();
-                        model = committed.clone();
-                    }
-                    Step::Commit => {
-                        connection.execute_batch("COMMIT; BEGIN IMMEDIATE").unwrap();
-                        committed = model.clone();
-                    }
-                    Step::Reopen => {
-                        drop(connection);
-                        connection = open(&file);
-                        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-                        model = committed.clone();
+                        Step::Settle => drop(settle(&tx).unwrap()),
+                        Step::RollBack => {
+                            connection.execute_batch("ROLLBACK").unwrap();
+                            drop(undo);
+                            (model, undo) = (committed.clone(), begin());
+                        }
+                        Step::Commit => {
+                            connection.execute_batch("COMMIT").unwrap();
+                            undo.keep();
+                            (committed, undo) = (model.clone(), begin());
+                        }
+                        Step::Reopen => {
+                            reopen = true;
+                            break;
+                        }
                     }
                 }
+                if reopen {
+                    continue;
+                }
+                for id in 0..=u8::MAX {
+                    let id = id.to_string();
+                    prop_assert_eq!(found(&tx, &id), model.0.get(&id).copied(), "{}", id);
+                }
+                // What is dropped leaves nothing behind.
+                let settled = "SELECT hash, seq FROM event_ids";
+                let mut settled = connection.prepare(settled).unwrap();
+                let settled = settled.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+                let mut all: BTreeSet<Entry> = settled.collect::<Result<_, _>>().unwrap();
+                all.extend(&ids.0.borrow().entries);
+                prop_assert_eq!(all.len(), model.0.len());
             }
-            for id in 0..=u8::MAX {
-                let id = id.to_string();
-                prop_assert_eq!(found(&connection, &id), model.0.get(&id).copied(), "{}", id);
-            }
-            // What is dropped leaves nothing behind.
-            let left = "SELECT (SELECT count(*) FROM event_ids WHERE seq NOT IN (SELECT seq FROM recent_ids))
-                             + (SELECT count(*) FROM recent_ids)";
-            let left: usize = connection.query_row(left, [], |row| row.get(0)).unwrap();
-            prop_assert_eq!(left, model.0.len());
         }
     }
 
@@ -287,14 +391,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("dunlin.db");
         std::fs::write(&file, "").unwrap();
-        let connection = open(&file);
+        let (connection, ids) = open(&file);
+        let tx = Tx::new(&connection, &ids);
         for offset in 0..10 {
-            assert_eq!(found(&connection, &offset.to_string()), None);
-            insert(&connection, offset, &offset.to_string());
-            add(&connection, hash(TOPIC, "/a", &offset.to_string())).unwrap();
-            assert_eq!(found(&connection, &offset.to_string()), Some(offset));
+            assert_eq!(found(&tx, &offset.to_string()), None);
+            insert(&tx, offset, &offset.to_string());
+            add(&tx, hash(TOPIC, "/a", &offset.to_string()));
+            assert_eq!(found(&tx, &offset.to_string()), Some(offset));
         }
-        for sql in [RECENT_OF, SETTLED_OF, EVENT] {
+        for sql in [SETTLED_OF, EVENT] {
             let statement = connection.prepare_cached(sql).unwrap();
             assert!(statement.get_status(StatementStatus::Run) >= 10, "{sql}");
             assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");

@@ -30,6 +30,7 @@ mod writer;
 
 use checkpoint::Checkpoints;
 use ends::Ends;
+use ids::Ids;
 use rusqlite::{
     Connection, ErrorCode, Row,
     types::{FromSqlError, Type},
@@ -47,7 +48,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
-use writer::{Room, Writer};
+use writer::{Room, Tx, Writer};
 
 /// Reads at once, for each core. More would not be done sooner, and each has a connection with pages of its own: a
 /// thousand consumers that read at the same time had a gigabyte of them.
@@ -108,11 +109,12 @@ impl Store {
         // SQLite gives its other files the mode of this one. Manifests hold values that are nobody else's business, and
         // the directory may have been there before, open to all.
         OpenOptions::new().append(true).create(true).mode(0o600).open(&file).map_err(unusable)?;
+        let unavailable = |error| OpenError::Unavailable(explain(&error, &file));
         let connection = schema::open(&file)?;
-        let checkpointer = schema::open_checkpointer(&file);
-        let checkpointer = checkpointer.map_err(|error| OpenError::Unavailable(explain(&error, &file)))?;
+        let ids = Ids::open(&connection).map_err(unavailable)?;
+        let checkpointer = schema::open_checkpointer(&file).map_err(unavailable)?;
         let checkpoints = Checkpoints::start(checkpointer).map_err(unusable)?;
-        let writer = Writer::start(connection, checkpoints, sweep).map_err(unusable)?;
+        let writer = Writer::start(connection, ids, checkpoints, sweep).map_err(unusable)?;
         let readers = Arc::new(Readers::new(file));
         Ok(Self { writer, readers, ends: Arc::default(), _lock: lock })
     }
@@ -135,7 +137,7 @@ impl Store {
     /// committed with failed, so it must take everything it does from its arguments.
     async fn write<T, E>(
         &self,
-        work: impl FnMut(&Connection) -> Result<T, Stop<E>> + Send + 'static,
+        work: impl FnMut(&Tx<'_>) -> Result<T, Stop<E>> + Send + 'static,
     ) -> Result<T, Failed<E>>
     where
         T: Send + 'static,
@@ -149,7 +151,7 @@ impl Store {
     async fn write_then<T, E>(
         &self,
         room: Room,
-        work: impl FnMut(&Connection) -> Result<T, Stop<E>> + Send + 'static,
+        work: impl FnMut(&Tx<'_>) -> Result<T, Stop<E>> + Send + 'static,
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, Failed<E>>
     where
@@ -222,8 +224,8 @@ enum Failed<E> {
 }
 
 /// Does a piece of what nobody waits for, and answers whether there is more.
-fn sweep(connection: &Connection) -> rusqlite::Result<bool> {
-    Ok(ids::settle(connection)? || parked::sweep(connection)? || topics::sweep(connection)?)
+fn sweep(tx: &Tx<'_>) -> rusqlite::Result<bool> {
+    Ok(ids::settle(tx)? || parked::sweep(tx)? || topics::sweep(tx)?)
 }
 
 /// Connections that read while the writer writes.
@@ -562,11 +564,14 @@ mod tests {
         })
         .unwrap();
         connection.execute_batch("PRAGMA synchronous = off").unwrap();
-        let changes = |work: &mut dyn FnMut(&Connection)| {
+        let ids = Ids::open(&connection).unwrap();
+        let changes = |work: &mut dyn FnMut(&Tx<'_>)| {
             let before = connection.total_changes();
             let transaction = connection.unchecked_transaction().unwrap();
-            work(&transaction);
+            let undo = ids.begin();
+            work(&Tx::new(&transaction, &ids));
             transaction.commit().unwrap();
+            undo.keep();
             connection.total_changes() - before
         };
         let count = |table: &str| -> u64 {
@@ -585,11 +590,11 @@ mod tests {
         connection.execute_batch("INSERT INTO consumers (function, topic, position) VALUES ('f', 1, 0)").unwrap();
 
         park(MANY);
-        let mut seek = |connection: &Connection| assert!(consumers::seek(connection, &name, Start::Now).is_ok());
+        let mut seek = |connection: &Tx<'_>| assert!(consumers::seek(connection, &name, Start::Now).is_ok());
         assert!(changes(&mut seek) < 10);
         park(1000);
         assert!(changes(&mut |connection| consumers::forget(connection, &name.function).unwrap()) < 10);
-        let mut open = |connection: &Connection| {
+        let mut open = |connection: &Tx<'_>| {
             let event = Event::new("1", "/s", "test").unwrap();
             assert!(consumers::open(connection, &name, Start::Beginning).is_ok());
             let sql = "INSERT INTO dead_letters (function, topic, topic_id, offset, key, attempts, failed_at, reason, error, event)
@@ -602,7 +607,7 @@ mod tests {
         assert!(letters.is_sorted_by(|a, b| a > b), "the last to die was the first in the topic");
         let (given, dropped) = letters.split_at(2000);
         for piece in given.chunks(dead_letters::PIECE) {
-            let mut redrive = |connection: &Connection| {
+            let mut redrive = |connection: &Tx<'_>| {
                 let given = dead_letters::redrive(connection, piece, 1).unwrap();
                 assert_eq!(given.values().sum::<u64>(), piece.len() as u64);
             };
@@ -610,7 +615,7 @@ mod tests {
         }
         assert_eq!((count("dead_letters"), count("parked")), (MANY - 1 - 2000, MANY + 3000));
         for piece in dropped[..2000].chunks(dead_letters::PIECE) {
-            let mut delete = |connection: &Connection| {
+            let mut delete = |connection: &Tx<'_>| {
                 assert_eq!(dead_letters::delete(connection, piece).unwrap(), piece.len() as u64);
             };
             assert_eq!(changes(&mut delete), dead_letters::PIECE as u64);

@@ -206,7 +206,6 @@ pub(crate) fn open(file: &Path) -> Result<Connection, OpenError> {
     keep_log(&mut connection, file)?;
     ids::register(&connection).map_err(unavailable)?;
     migrate(&mut connection).map_err(unavailable)?;
-    ids::open(&connection).map_err(unavailable)?;
     probe(&connection).map_err(unavailable)?;
     Ok(connection)
 }

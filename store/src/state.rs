@@ -3,7 +3,7 @@
 //! Revisions are counted for the whole file, by one row that only grows. So none is ever given twice, and a key that was
 //! deleted leaves nothing behind that would have to be remembered for that.
 
-use crate::{Failed, Stop, Store, int, parsed};
+use crate::{Failed, Stop, Store, int, parsed, writer::Tx};
 use bytes::Bytes;
 use dunlin_events::{
     BoxFuture,
@@ -68,11 +68,11 @@ impl StateStore for Store {
     ) -> BoxFuture<'_, Result<(), StateError>> {
         Box::pin(async move {
             let room = self.writer.room(weight(&writes)).await;
-            let apply = move |connection: &Connection| {
-                if let Some(key) = changed(connection, &reads)? {
+            let apply = move |tx: &Tx<'_>| {
+                if let Some(key) = changed(tx, &reads)? {
                     return Err(Stop::Refused(StateError::Conflict { key }));
                 }
-                Ok(write(connection, &writes)?)
+                Ok(write(tx, &writes)?)
             };
             Ok(self.write_then(room, apply, |()| {}).await?)
         })

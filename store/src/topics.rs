@@ -4,7 +4,10 @@
 //! bytes it ever took, and each event knows how many were before it. So what a piece of a topic weighs is a difference of
 //! two numbers, and so is where its retention by size ends; times grow with offsets, so that a time is found by bisection.
 
-use crate::{Failed, Stop, Store, consumers, ids, int, json, parked, parsed, text, unreadable, writer};
+use crate::{
+    Failed, Stop, Store, consumers, ids, int, json, parked, parsed, text, unreadable,
+    writer::{self, Tx},
+};
 use dunlin_events::{
     BoxFuture, Event,
     topics::{Appended, EventLog, LogError, Offset, Page, Retention, StoredEvent, Topic, TopicName},
@@ -317,13 +320,12 @@ impl Log {
     }
 
     /// Drops what is before `first`.
-    fn drop_events(&self, connection: &Connection) -> rusqlite::Result<()> {
-        ids::forget(connection, self.id, self.first)?;
-        connection
-            .prepare_cached("DELETE FROM events WHERE topic = ?1 AND offset < ?2")?
+    fn drop_events(&self, tx: &Tx<'_>) -> rusqlite::Result<()> {
+        ids::forget(tx, self.id, self.first)?;
+        tx.prepare_cached("DELETE FROM events WHERE topic = ?1 AND offset < ?2")?
             .execute((self.id, int(self.first)))?;
-        ids::unsettle(connection)?;
-        connection.prepare_cached("UPDATE topics SET first = ?2, trimmed = ?3 WHERE id = ?1")?.execute((
+        ids::unsettle(tx)?;
+        tx.prepare_cached("UPDATE topics SET first = ?2, trimmed = ?3 WHERE id = ?1")?.execute((
             self.id,
             int(self.first),
             int(self.trimmed),
@@ -362,7 +364,7 @@ fn bisect(
 
 /// Appends to topics. The row of each is read once and written once, however many events come.
 pub(crate) struct Appends<'a> {
-    connection: &'a Connection,
+    tx: &'a Tx<'a>,
     insert: CachedStatement<'a>,
     now: u64,
     tails: Vec<Tail<'a>>,
@@ -375,12 +377,12 @@ struct Tail<'a> {
 }
 
 impl<'a> Appends<'a> {
-    pub(crate) fn new(connection: &'a Connection, now: u64) -> rusqlite::Result<Self> {
-        let insert = connection.prepare_cached(
+    pub(crate) fn new(tx: &'a Tx<'a>, now: u64) -> rusqlite::Result<Self> {
+        let insert = tx.prepare_cached(
             "INSERT INTO events (topic, offset, appended_at, behind, source, id, event)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
-        Ok(Self { connection, insert, now, tails: Vec::new() })
+        Ok(Self { tx, insert, now, tails: Vec::new() })
     }
 
     /// The handle of a topic for `append`, or `None` if there is no such topic.
@@ -389,7 +391,7 @@ impl<'a> Appends<'a> {
         if let Some(known) = self.tails.iter().rposition(|tail| tail.name == name) {
             return Ok(Some(known));
         }
-        let Some(mut log) = Log::find(self.connection, name)? else { return Ok(None) };
+        let Some(mut log) = Log::find(self.tx, name)? else { return Ok(None) };
         // Times never go back, whatever the clock does.
         log.appended_at = log.appended_at.max(self.now);
         self.tails.push(Tail { name, log, grown: false });
@@ -400,13 +402,13 @@ impl<'a> Appends<'a> {
         let Tail { log, grown, .. } = &mut self.tails[topic];
         let (source, id) = (event.source(), event.id());
         let hash = ids::hash(log.id, source, id);
-        if let Some(offset) = ids::find(self.connection, hash, log.id, source, id)? {
+        if let Some(offset) = ids::find(self.tx, hash, log.id, source, id)? {
             return Ok(Appended { offset, duplicate: true });
         }
         let offset = log.end;
         let row = (log.id, int(offset), int(log.appended_at), int(log.written), source, id, json);
         self.insert.execute(row)?;
-        ids::add(self.connection, hash)?;
+        ids::add(self.tx, hash);
         log.end += 1;
         log.written += json.len() as u64;
         *grown = true;
@@ -415,9 +417,8 @@ impl<'a> Appends<'a> {
 
     /// Writes the rows of the topics that have grown, and answers with their ends.
     pub(crate) fn save(self) -> rusqlite::Result<Ends> {
-        let mut update = self
-            .connection
-            .prepare_cached("UPDATE topics SET end = ?2, written = ?3, appended_at = ?4 WHERE id = ?1")?;
+        let mut update =
+            self.tx.prepare_cached("UPDATE topics SET end = ?2, written = ?3, appended_at = ?4 WHERE id = ?1")?;
         let grown = self.tails.into_iter().filter(|tail| tail.grown);
         grown
             .map(|Tail { name, log, .. }| {
@@ -430,8 +431,8 @@ impl<'a> Appends<'a> {
 
 pub(crate) type Ends = Vec<(TopicName, Offset)>;
 
-fn append(connection: &Connection, name: &TopicName, events: &[Encoded]) -> Result<(Vec<Appended>, Ends)> {
-    let mut appends = Appends::new(connection, now_millis())?;
+fn append(tx: &Tx<'_>, name: &TopicName, events: &[Encoded]) -> Result<(Vec<Appended>, Ends)> {
+    let mut appends = Appends::new(tx, now_millis())?;
     let topic = found(name, appends.topic(name))?;
     let appended = events.iter().map(|event| appends.append(topic, event)).collect::<Result<_, _>>()?;
     Ok((appended, appends.save()?))
@@ -459,21 +460,21 @@ fn read(connection: &Connection, topic: &TopicName, from: Offset, events: usize,
     Ok(Page { events: page, next, first: log.first, end: log.end })
 }
 
-fn trim(connection: &Connection, topic: &TopicName, before: Offset, force: bool) -> Result<(Offset, bool)> {
-    let log = found(topic, Log::find(connection, topic))?;
+fn trim(tx: &Tx<'_>, topic: &TopicName, before: Offset, force: bool) -> Result<(Offset, bool)> {
+    let log = found(topic, Log::find(tx, topic))?;
     let mut to = before.min(log.end);
     if !force {
-        to = to.min(log.settled(connection)?);
+        to = to.min(log.settled(tx)?);
     }
     if to <= log.first {
         return Ok((log.first, false));
     }
-    let log = log.without_piece(connection, to)?;
+    let log = log.without_piece(tx, to)?;
     if force {
-        parked::keep_events(connection, log.id, log.first)?;
-        consumers::skip(connection, log.id, log.first)?;
+        parked::keep_events(tx, log.id, log.first)?;
+        consumers::skip(tx, log.id, log.first)?;
     }
-    log.drop_events(connection)?;
+    log.drop_events(tx)?;
     Ok((log.first, log.first < to))
 }
 
@@ -510,12 +511,12 @@ pub(crate) fn remove(connection: &Connection, name: &TopicName) -> Result<()> {
 }
 
 /// Drops a piece of a topic that was removed, and answers whether there is more.
-pub(crate) fn sweep(connection: &Connection) -> rusqlite::Result<bool> {
-    let Some(log) = Log::removed(connection)? else { return Ok(false) };
+pub(crate) fn sweep(tx: &Tx<'_>) -> rusqlite::Result<bool> {
+    let Some(log) = Log::removed(tx)? else { return Ok(false) };
     if log.first < log.end {
-        log.without_piece(connection, log.end)?.drop_events(connection)?;
+        log.without_piece(tx, log.end)?.drop_events(tx)?;
     } else {
-        connection.prepare_cached("DELETE FROM topics WHERE id = ?1")?.execute([log.id])?;
+        tx.prepare_cached("DELETE FROM topics WHERE id = ?1")?.execute([log.id])?;
     }
     Ok(true)
 }

@@ -13,10 +13,11 @@
 //! undo. So a batch is made without savepoints at first, which would copy each page a change touches; only when a change
 //! was refused that had written already is the batch made again, with a savepoint for each.
 
-use crate::{Stop, checkpoint::Checkpoints};
+use crate::{Stop, checkpoint::Checkpoints, ids::Ids};
 use rusqlite::{Connection, TransactionBehavior};
 use std::{
     io,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -39,7 +40,27 @@ const ROWS: u64 = 10_000;
 
 /// Work nobody waits for, done a bounded piece at a time when no change waits, and otherwise one piece after each batch.
 /// Answers whether there is more.
-pub(crate) type Chore = fn(&Connection) -> rusqlite::Result<bool>;
+pub(crate) type Chore = fn(&Tx<'_>) -> rusqlite::Result<bool>;
+
+/// A transaction: the file, and what the writer keeps in memory beside it.
+pub(crate) struct Tx<'a> {
+    connection: &'a Connection,
+    pub(crate) ids: &'a Ids,
+}
+
+impl<'a> Tx<'a> {
+    pub(crate) fn new(connection: &'a Connection, ids: &'a Ids) -> Self {
+        Self { connection, ids }
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
 
 /// The handle of the writer's thread. Dropping it waits for the changes that are queued.
 pub(crate) struct Writer {
@@ -55,10 +76,10 @@ pub(crate) struct Room(OwnedSemaphorePermit);
 
 impl Writer {
     /// The chore is begun at once: it may have been left unfinished.
-    pub(crate) fn start(connection: Connection, checkpoints: Checkpoints, chore: Chore) -> io::Result<Self> {
+    pub(crate) fn start(connection: Connection, ids: Ids, checkpoints: Checkpoints, chore: Chore) -> io::Result<Self> {
         let (queue, changes) = mpsc::channel();
         let due = Arc::new(AtomicBool::new(true));
-        let thread = Thread { connection, changes, checkpoints, chore, chore_due: due.clone(), looked_at: 0 };
+        let thread = Thread { connection, ids, changes, checkpoints, chore, chore_due: due.clone(), looked_at: 0 };
         let thread = thread::Builder::new().name("store-writer".into()).spawn(|| thread.run())?;
         let room = Arc::new(Semaphore::new(QUEUE as usize));
         Ok(Self { queue: Some(queue), room, chore: due, thread: Some(thread) })
@@ -85,7 +106,7 @@ impl Writer {
     pub(crate) async fn change<T, E>(
         &self,
         room: Room,
-        work: impl FnMut(&Connection) -> Result<T, Stop<E>> + Send + 'static,
+        work: impl FnMut(&Tx<'_>) -> Result<T, Stop<E>> + Send + 'static,
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Option<Result<T, Stop<E>>>
     where
@@ -120,7 +141,7 @@ trait Change: Send {
 
     /// Makes the change inside a transaction; it may be asked again after a failure. `false` when it was refused and
     /// is to be undone.
-    fn make(&mut self, connection: &Connection) -> rusqlite::Result<bool>;
+    fn make(&mut self, tx: &Tx<'_>) -> rusqlite::Result<bool>;
 
     /// Tells the caller how it ended.
     fn answer(self: Box<Self>, committed: rusqlite::Result<()>);
@@ -136,7 +157,7 @@ struct Waiting<W, F, T, E> {
 
 impl<W, F, T, E> Change for Waiting<W, F, T, E>
 where
-    W: FnMut(&Connection) -> Result<T, Stop<E>> + Send,
+    W: FnMut(&Tx<'_>) -> Result<T, Stop<E>> + Send,
     F: FnOnce(&T) + Send,
     T: Send,
     E: Send,
@@ -145,8 +166,8 @@ where
         self.room.0.num_permits()
     }
 
-    fn make(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        let outcome = match (self.work)(connection) {
+    fn make(&mut self, tx: &Tx<'_>) -> rusqlite::Result<bool> {
+        let outcome = match (self.work)(tx) {
             Ok(value) => Ok(value),
             Err(Stop::Refused(error)) => Err(error),
             Err(Stop::Database(error)) => return Err(error),
@@ -172,6 +193,7 @@ where
 
 struct Thread {
     connection: Connection,
+    ids: Ids,
     changes: Receiver<Box<dyn Change>>,
     // Its thread ends with this one.
     checkpoints: Checkpoints,
@@ -236,9 +258,9 @@ impl Thread {
 
     /// Makes changes and commits them: all that were not refused, or none.
     fn commit(&mut self, batch: &mut [Box<dyn Change>]) -> rusqlite::Result<()> {
-        let result = match attempt(&mut self.connection, batch, false) {
+        let result = match attempt(&mut self.connection, &self.ids, batch, false) {
             Ok(true) => Ok(()),
-            Ok(false) => attempt(&mut self.connection, batch, true).map(|_| ()),
+            Ok(false) => attempt(&mut self.connection, &self.ids, batch, true).map(|_| ()),
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -252,8 +274,10 @@ impl Thread {
     fn do_chore(&mut self) {
         // What it could not do now it does when there is something new to do, or after the next start.
         let more = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-            let more = (self.chore)(&transaction)?;
+            let undo = self.ids.begin();
+            let more = (self.chore)(&Tx::new(&transaction, &self.ids))?;
             transaction.commit()?;
+            undo.keep();
             Ok(more)
         });
         self.checkpoints.committed(&self.connection);
@@ -265,25 +289,34 @@ impl Thread {
 
 /// Makes a batch in one transaction. `false`: a change was refused after it had written something, and without savepoints
 /// it could not be undone alone, so nothing was done.
-fn attempt(connection: &mut Connection, batch: &mut [Box<dyn Change>], savepoints: bool) -> rusqlite::Result<bool> {
+fn attempt(
+    connection: &mut Connection,
+    ids: &Ids,
+    batch: &mut [Box<dyn Change>],
+    savepoints: bool,
+) -> rusqlite::Result<bool> {
     // Dropped before it is committed, or when its commit failed, it is rolled back.
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let undo = ids.begin();
     for change in batch {
         if savepoints {
             let savepoint = transaction.savepoint()?;
-            if change.make(&savepoint)? {
+            let undo = ids.begin();
+            if change.make(&Tx::new(&savepoint, ids))? {
                 savepoint.commit()?;
+                undo.keep();
             } else {
                 savepoint.finish()?;
             }
         } else {
             let before = transaction.total_changes();
-            if !change.make(&transaction)? && transaction.total_changes() != before {
+            if !change.make(&Tx::new(&transaction, ids))? && transaction.total_changes() != before {
                 return Ok(false);
             }
         }
     }
     transaction.commit()?;
+    undo.keep();
     Ok(true)
 }
 
@@ -300,7 +333,7 @@ mod tests {
         Ok(())
     }
 
-    fn no_chore(_: &Connection) -> rusqlite::Result<bool> {
+    fn no_chore(_: &Tx<'_>) -> rusqlite::Result<bool> {
         Ok(false)
     }
 
@@ -308,7 +341,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = || Connection::open(dir.path().join("t.db")).unwrap();
         open().execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (value INTEGER CHECK (value < 100))").unwrap();
-        let writer = Writer::start(open(), Checkpoints::start(open()).unwrap(), chore).unwrap();
+        let writer = Writer::start(open(), Ids::default(), Checkpoints::start(open()).unwrap(), chore).unwrap();
         let reader = open();
         (dir, writer, reader)
     }
@@ -318,7 +351,7 @@ mod tests {
         statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
     }
 
-    async fn change(writer: &Writer, work: impl FnMut(&Connection) -> Answer + Send + 'static) -> Option<Answer> {
+    async fn change(writer: &Writer, work: impl FnMut(&Tx<'_>) -> Answer + Send + 'static) -> Option<Answer> {
         writer.change(writer.room(0).await, work, |()| {}).await
     }
 
@@ -428,7 +461,7 @@ mod tests {
         let told = Arc::new(Mutex::new(Vec::new()));
         let queue = |value| {
             let (room, told) = (writer.room_now(half), told.clone());
-            let work = move |connection: &Connection| insert(connection, value);
+            let work = move |connection: &Tx<'_>| insert(connection, value);
             room.map(|room| writer.change(room, work, move |()| told.lock().unwrap().push(value)))
         };
         let mut first = Box::pin(queue(1).unwrap());
@@ -455,7 +488,7 @@ mod tests {
         };
         let (_dir, writer, reader) = writer(chore);
         let due = writer.chore();
-        let fill = |connection: &Connection| (-50..3).try_for_each(|value| insert(connection, value));
+        let fill = |connection: &Tx<'_>| (-50..3).try_for_each(|value| insert(connection, value));
         let then = move |&(): &()| due.store(true, Ordering::Relaxed);
         assert!(matches!(writer.change(writer.room(0).await, fill, then).await, Some(Ok(()))));
         while values(&reader).len() > 3 {
