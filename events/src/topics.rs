@@ -250,6 +250,9 @@ pub trait EventLog: Send + Sync {
     /// answers with the new `first`. Without `force` it stops at what a consumer has yet to settle.
     fn trim(&self, topic: &TopicName, before: Offset, force: bool) -> BoxFuture<'_, Result<Offset, LogError>>;
 
+    /// The topics that have a retention, by name: they may be few among many.
+    fn retained(&self) -> BoxFuture<'_, Result<Vec<Topic>, LogError>>;
+
     /// The offset up to which the topic's retention lets it be trimmed now.
     fn expired(&self, topic: &TopicName) -> BoxFuture<'_, Result<Offset, LogError>>;
 }

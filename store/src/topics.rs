@@ -51,14 +51,7 @@ impl EventLog for Store {
     }
 
     fn topics(&self) -> BoxFuture<'_, Result<Vec<Topic>, LogError>> {
-        Box::pin(async {
-            let topics = self.read(|connection| {
-                let mut statement =
-                    connection.prepare_cached(select_topics!("WHERE name IS NOT NULL ORDER BY name"))?;
-                Ok(statement.query_map([], topic)?.collect::<Result<_, _>>()?)
-            });
-            Ok(topics.await?)
-        })
+        Box::pin(async { Ok(self.read(|connection| list(connection, ALL)).await?) })
     }
 
     fn topic(&self, name: &TopicName) -> BoxFuture<'_, Result<Topic, LogError>> {
@@ -184,6 +177,10 @@ impl EventLog for Store {
         })
     }
 
+    fn retained(&self) -> BoxFuture<'_, Result<Vec<Topic>, LogError>> {
+        Box::pin(async { Ok(self.read(|connection| list(connection, RETAINED)).await?) })
+    }
+
     fn expired(&self, topic: &TopicName) -> BoxFuture<'_, Result<Offset, LogError>> {
         let topic = topic.clone();
         Box::pin(async move { Ok(self.read(move |connection| expired(connection, &topic, now_millis())).await?) })
@@ -197,6 +194,14 @@ impl From<Failed<LogError>> for LogError {
             Failed::Unavailable(reason) => Self::Unavailable(reason),
         }
     }
+}
+
+const ALL: &str = select_topics!("WHERE name IS NOT NULL ORDER BY name");
+const RETAINED: &str = select_topics!("WHERE name IS NOT NULL AND retention <> '{}' ORDER BY name");
+
+fn list(connection: &Connection, select: &str) -> Result<Vec<Topic>> {
+    let mut statement = connection.prepare_cached(select)?;
+    Ok(statement.query_map([], topic)?.collect::<rusqlite::Result<_>>()?)
 }
 
 fn topic(row: &Row<'_>) -> rusqlite::Result<Topic> {

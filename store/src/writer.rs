@@ -271,7 +271,13 @@ impl Thread {
         result
     }
 
+    /// It need not be on disk when it returns: the next commit that somebody waits for takes it along, and after a crash before
+    /// that it is done again.
     fn do_chore(&mut self) {
+        let wait = |connection: &Connection, synchronous: &str| {
+            connection.pragma_update(None, "synchronous", synchronous).expect("it is said between transactions")
+        };
+        wait(&self.connection, "normal");
         // What it could not do now it does when there is something new to do, or after the next start.
         let more = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
             let undo = self.ids.begin();
@@ -280,6 +286,7 @@ impl Thread {
             undo.keep();
             Ok(more)
         });
+        wait(&self.connection, "full");
         self.checkpoints.committed(&self.connection);
         if !matches!(more, Ok(true)) {
             self.chore_due.store(false, Ordering::Relaxed);

@@ -384,10 +384,13 @@ async fn retention_says_what_is_expired(place: &impl Place) {
     let a = topic("a");
     let back_end = place.open().await;
     let log = &*back_end.log;
-    log.create(vec![a.clone()]).await.unwrap();
+    log.create(vec![a.clone(), topic("keeps-all")]).await.unwrap();
     let expired = async |age, size, count| {
         let retention = Retention { age, size, count };
-        assert_eq!(log.retain(&a, retention.clone()).await.unwrap().retention, retention);
+        let topic = log.retain(&a, retention.clone()).await.unwrap();
+        assert_eq!(topic.retention, retention);
+        let retained = log.retained().await.unwrap();
+        assert_eq!(retained, Vec::from_iter((retention != Retention::default()).then_some(topic)));
         log.expired(&a).await.unwrap()
     };
     assert_eq!(expired(Some(Duration::ZERO), Some(ByteSize(0)), Some(0)).await, 0);

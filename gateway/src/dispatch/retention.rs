@@ -22,10 +22,7 @@ pub(super) async fn run(backend: Backend) {
 }
 
 async fn trim(backend: &Backend) -> Result<(), LogError> {
-    for topic in backend.log.topics().await? {
-        if topic.retention == Default::default() {
-            continue;
-        }
+    for topic in backend.log.retained().await? {
         let expired = backend.log.expired(&topic.name).await?;
         if expired > topic.first {
             let first = backend.log.trim(&topic.name, expired, false).await?;
