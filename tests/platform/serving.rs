@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 /// The folders of the examples, without those that need a database: they have tests of their own.
 fn examples() -> Vec<PathBuf> {
@@ -143,11 +143,20 @@ async fn sandboxes_are_fresh_or_reused_as_the_manifest_says() {
         seen.push(count("/reused/count").await);
     }
     assert_eq!(seen, [1, 2, 3, 1, 2, 3, 1]);
-    // Also after a call that computed for a while, on either lane.
+    // Also after a call that computed for a while, on either lane. It may have answered before its sandbox is free again: on the
+    // heavy lane, where the machine is busy.
     for ms in [2, 20] {
-        while count("/reused/count").await != 1 {}
-        assert_eq!(platform.get(&format!("/reused/loop?ms={ms}")).await.status, StatusCode::OK);
-        assert_eq!(count("/reused/count").await, 2, "after {ms} ms");
+        let reused = async || {
+            while count("/reused/count").await != 1 {}
+            assert_eq!(platform.get(&format!("/reused/loop?ms={ms}")).await.status, StatusCode::OK);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            count("/reused/count").await == 2
+        };
+        let mut tries = 0;
+        while !reused().await {
+            tries += 1;
+            assert!(tries < 20, "never after {ms} ms");
+        }
     }
     // WASI 0.3 components are reused by default.
     platform.deploy("async", &guest("misbehave_async"), with_http("/async"));
