@@ -274,8 +274,8 @@ impl Platform {
     }
 }
 
-/// With huge pages whoever touches a byte first waits until 2 MiB are zeroed, and they stay: the platform had half as much
-/// memory again, and a first call that started a thread took up to five times as long.
+/// With huge pages whoever touches a byte first waits until 2 MiB are zeroed, and they stay: the platform had a third
+/// more memory, and a first call that started a thread took up to five times as long.
 fn use_small_pages() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
