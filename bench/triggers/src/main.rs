@@ -168,25 +168,16 @@ fn measure_files(settings: &Settings, report: &mut Report) -> Result<()> {
     functions.add("reader", &guest("upper")?, &manifest)?;
     let mut server = Server::platform(&settings.dunlin)?;
     server.deploy(&functions)?;
-    let before = server.resident()?;
 
-    let start = Instant::now();
+    let mut watch = Watch::begin(&server)?;
     for number in 0..count {
         let name = format!("{number}.txt");
         fs::rename(aside.join(&name), folder.join(&name))?;
     }
-    let dropped = start.elapsed();
-    let mut most = before;
-    let mut wait = |done: &dyn Fn() -> Result<bool>| -> Result<Duration> {
-        while !done()? {
-            ensure!(start.elapsed() < PATIENCE, "not all of the files were handled");
-            most = most.max(server.resident()?);
-            sleep(Duration::from_millis(200));
-        }
-        Ok(start.elapsed())
-    };
-    let events = wait(&|| Ok(end(settings, &server, "reader.files")? >= count as u64))?;
-    let handled = wait(&|| Ok(invocations(settings, &server)? >= count as u64))?;
+    let dropped = watch.start.elapsed();
+    let events = watch.until(|| Ok(end(settings, &server, "reader.files")? >= count as u64))?;
+    let handled = watch.until(|| Ok(invocations(settings, &server)? >= count as u64))?;
+    let Watch { before, most, .. } = watch;
     let (used, _) = idle(settings, &server)?;
     let after = server.resident()?;
     let rows = [
@@ -232,20 +223,12 @@ fn measure_large(settings: &Settings, report: &mut Report) -> Result<()> {
     functions.add("weigh", &guest("weigh")?, &manifest)?;
     let mut server = Server::platform(&settings.dunlin)?;
     server.deploy(&functions)?;
-    let before = server.resident()?;
 
-    let start = Instant::now();
+    let mut watch = Watch::begin(&server)?;
     fs::rename(&aside, folder.join("zeros.bin"))?;
-    let mut most = before;
-    let mut wait = |topic: &str| -> Result<Duration> {
-        while end(settings, &server, topic)? == 0 {
-            ensure!(start.elapsed() < PATIENCE, "nothing came to `{topic}`");
-            most = most.max(server.resident()?);
-            sleep(Duration::from_millis(100));
-        }
-        Ok(start.elapsed())
-    };
-    let (event, read) = (wait("weigh.files")?, wait("weighed")?);
+    let mut reached = |topic| watch.until(|| Ok(end(settings, &server, topic)? > 0));
+    let (event, read) = (reached("weigh.files")?, reached("weighed")?);
+    let Watch { before, most, .. } = watch;
     for (what, measured) in [
         ("until its event is on disk", harness::time(event)),
         ("until the function has read it", harness::time(read)),
@@ -255,6 +238,31 @@ fn measure_large(settings: &Settings, report: &mut Report) -> Result<()> {
         report.row(&[what.to_owned(), measured]);
     }
     Ok(())
+}
+
+/// A platform at work: since when, and its memory before and at most.
+struct Watch<'a> {
+    server: &'a Server,
+    start: Instant,
+    before: u64,
+    most: u64,
+}
+
+impl<'a> Watch<'a> {
+    fn begin(server: &'a Server) -> Result<Self> {
+        let before = server.resident()?;
+        Ok(Self { server, start: Instant::now(), before, most: before })
+    }
+
+    /// How long it took until something is done.
+    fn until(&mut self, done: impl Fn() -> Result<bool>) -> Result<Duration> {
+        while !done()? {
+            ensure!(self.start.elapsed() < PATIENCE, "the platform has not done it in {PATIENCE:?}");
+            self.most = self.most.max(self.server.resident()?);
+            sleep(Duration::from_millis(200));
+        }
+        Ok(self.start.elapsed())
+    }
 }
 
 /// Waits until the platform has come to rest: how much of a processor it takes then, and how long that took.
