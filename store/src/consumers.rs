@@ -95,7 +95,7 @@ impl Consumers for Store {
             let room = self.writer.room(weight(&commit)).await;
             let run = Run::from(commit);
             let then = move |reached: &Vec<_>| ends.reached(reached);
-            self.write_then(room, move |tx: &Tx<'_>| run.make(tx, now_millis()), then).await?;
+            self.write_then(room, move |tx| run.make(tx, now_millis()), then).await?;
             Ok(())
         })
     }

@@ -7,7 +7,7 @@ use crate::consumers::{Place, commit, consumer, event, parked, topic, yield_now}
 use bytes::Bytes;
 use dunlin_events::{
     Event,
-    consumers::{Commit, Consumers, Progress, Settlement, Start},
+    consumers::{Commit, ConsumerName, Consumers, Progress, Settlement, Start},
     topics::{Appended, EventLog, LogError, Offset, Page, Retention, TopicName},
     units::ByteSize,
 };
@@ -537,11 +537,7 @@ pub(crate) async fn read_all(log: &dyn EventLog, topic: &TopicName) -> Page {
     }
 }
 
-async fn settle(
-    consumers: &dyn Consumers,
-    name: &dunlin_events::consumers::ConsumerName,
-    offsets: std::ops::Range<Offset>,
-) {
+async fn settle(consumers: &dyn Consumers, name: &ConsumerName, offsets: std::ops::Range<Offset>) {
     let settled = offsets.map(|offset| (offset, Settlement::Done)).collect();
     consumers.commit(Commit { settled, ..commit(name) }).await.unwrap();
 }
