@@ -34,6 +34,8 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// ... but not forever, should something write all the time.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A file that so many builds in a row have written is made by them.
+const SURE: u8 = 3;
 
 /// Build, deploy and watch: after every change again, with logs and errors in one place.
 ///
@@ -90,27 +92,16 @@ async fn watch(path: &Path, client: &Client) -> anyhow::Result<ExitCode> {
     let mut before = watch.scan();
     // What changed since the last cycle that went well; `None` at the start, when all is new.
     let mut changed: Option<BTreeSet<PathBuf>> = None;
-    let mut suspects = BTreeSet::new();
     loop {
-        match cycle(path, client, changed.as_ref(), &mut watch.outputs).await {
+        match cycle(path, client, changed.as_ref(), &mut watch.components).await {
             Ok(()) => changed = Some(BTreeSet::new()),
             Err(error) => {
                 report(&error);
                 tell(format_args!("{DIM}waiting for a change{PLAIN}"));
             }
         }
-        let after = watch.scan();
-        let touched = difference(&before, &after);
+        let (after, new) = watch.changed(before).await;
         before = after;
-        // Files that two builds in a row have written are made by them, and no reason for a third. Anything else that was
-        // written meanwhile was written by somebody, and is.
-        watch.outputs.extend(touched.intersection(&suspects).cloned());
-        let mut new: BTreeSet<_> = touched.difference(&watch.outputs).cloned().collect();
-        suspects = touched;
-        if new.is_empty() {
-            (before, new) = watch.changed(before).await;
-            suspects.clear();
-        }
         if let Some(changed) = &mut changed {
             changed.extend(new);
         }
@@ -122,7 +113,7 @@ async fn cycle(
     path: &Path,
     client: &Client,
     changed: Option<&BTreeSet<PathBuf>>,
-    outputs: &mut BTreeSet<PathBuf>,
+    components: &mut BTreeSet<PathBuf>,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut files = manifest::read_all(&[path], &process_environment)?;
@@ -132,7 +123,7 @@ async fn cycle(
             build::develop(file).await?;
         }
         if file.manifest.build.is_some() {
-            outputs.extend(file.component().canonicalize());
+            components.extend(file.component().canonicalize());
         }
     }
     let response = deploy::deploy(client, &files, false).await?;
@@ -180,8 +171,10 @@ struct Watch {
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     hint: Arc<Notify>,
-    /// Files that builds make.
-    outputs: BTreeSet<PathBuf>,
+    /// The components that builds make.
+    components: BTreeSet<PathBuf>,
+    /// How many builds in a row have written a file that is no component.
+    written: BTreeMap<PathBuf, u8>,
 }
 
 impl Watch {
@@ -192,7 +185,14 @@ impl Watch {
         let hint = Arc::new(Notify::new());
         let sender = hint.clone();
         let watcher = notify::recommended_watcher(move |_| sender.notify_one()).with_context(failed)?;
-        let mut watch = Self { root, watcher, watched: BTreeSet::new(), hint, outputs: BTreeSet::new() };
+        let mut watch = Self {
+            root,
+            watcher,
+            watched: BTreeSet::new(),
+            hint,
+            components: BTreeSet::new(),
+            written: BTreeMap::new(),
+        };
         let root = watch.root.clone();
         watch.watch_folder(&root).map_err(|error| {
             let help = "on Linux each watched folder takes one of `fs.inotify.max_user_watches`";
@@ -240,19 +240,46 @@ impl Watch {
         snapshot
     }
 
-    /// Waits until something that is no output differs from a snapshot. Answers with the new one, and with what differs.
+    /// Called after a build, with the snapshot from before it: waits until there is a reason for the next one. Answers with the
+    /// new snapshot, and with what changed.
+    ///
+    /// What was written during a build was written by somebody, or by the build itself, and that only is no reason for another
+    /// one. Nothing tells them apart but time: a build writes its files each time, and never between two of them.
     async fn changed(&mut self, before: Snapshot) -> (Snapshot, BTreeSet<PathBuf>) {
+        let built = self.scan();
+        let touched = self.touched(&before, &built);
+        self.written.retain(|path, builds| *builds >= SURE || touched.contains(path));
+        for path in &touched {
+            let builds = self.written.entry(path.clone()).or_default();
+            *builds = SURE.min(*builds + 1);
+        }
+        let mut new: BTreeSet<_> = touched.into_iter().filter(|path| self.written[path] < SURE).collect();
         loop {
-            // Not every file system tells of every change.
-            let _ = timeout(LOOK, self.hint.notified()).await;
-            let begun = Instant::now();
-            while begun.elapsed() < PATIENCE && timeout(QUIET, self.hint.notified()).await.is_ok() {}
+            let doubtful = new.iter().any(|path| self.written[path] == SURE - 1);
+            if new.is_empty() {
+                // Not every file system tells of every change.
+                let _ = timeout(LOOK, self.hint.notified()).await;
+            }
+            self.quiet(if doubtful { LOOK } else { QUIET }).await;
             let now = self.scan();
-            let changed: BTreeSet<_> = difference(&before, &now).difference(&self.outputs).cloned().collect();
-            if !changed.is_empty() {
-                return (now, changed);
+            let between = self.touched(&built, &now);
+            self.written.retain(|path, _| !between.contains(path));
+            new.extend(between);
+            if !new.is_empty() {
+                return (now, new);
             }
         }
+    }
+
+    /// Waits until nothing was written for a time.
+    async fn quiet(&self, time: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && timeout(time, self.hint.notified()).await.is_ok() {}
+    }
+
+    /// The files that were made, changed or removed, without components.
+    fn touched(&self, before: &Snapshot, after: &Snapshot) -> BTreeSet<PathBuf> {
+        difference(before, after).difference(&self.components).cloned().collect()
     }
 }
 
@@ -268,13 +295,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn changes_are_seen_also_in_new_folders_and_outputs_are_not() {
+    async fn changes_are_seen_also_in_new_folders_and_components_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let at = |path: &str| folder.path().canonicalize().unwrap().join(path);
         std::fs::create_dir(at("target")).unwrap();
         std::fs::write(at("a.rs"), "1").unwrap();
         let mut watch = Watch::new(folder.path()).unwrap();
-        watch.outputs.insert(at("out.wasm"));
+        watch.components.insert(at("out.wasm"));
         let before = watch.scan();
 
         std::fs::write(at("target/x"), "1").unwrap();
@@ -288,6 +315,50 @@ mod tests {
         std::fs::remove_file(at("a.rs")).unwrap();
         let (_, changed) = watch.changed(before).await;
         assert_eq!(changed, [at("a.rs"), at("new/b.rs")].into());
+    }
+
+    /// A file that is saved during each build, and between two of them, is no output: what was saved last is built.
+    #[tokio::test]
+    async fn what_is_saved_while_it_builds_is_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().canonicalize().unwrap().join("main.go");
+        let mut watch = Watch::new(folder.path()).unwrap();
+        let mut before = watch.scan();
+        for text in 0..6 {
+            std::fs::write(&source, "x".repeat(10 + text)).unwrap();
+            let again = async {
+                tokio::time::sleep(QUIET / 2).await;
+                std::fs::write(&source, "x".repeat(20 + text)).unwrap();
+            };
+            let (found, ()) = tokio::join!(watch.changed(before), again);
+            assert_eq!(found.1, [source.clone()].into());
+            assert_eq!(found.0[&source].1, 20 + text as u64, "read only when it was whole");
+            before = found.0;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_each_build_writes_is_no_reason_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let generated = folder.path().canonicalize().unwrap().join("version.go");
+        let mut watch = Watch::new(folder.path()).unwrap();
+        let mut before = watch.scan();
+        for build in 1..SURE {
+            std::fs::write(&generated, "x".repeat(build.into())).unwrap();
+            let (after, changed) = watch.changed(before).await;
+            assert_eq!(changed, [generated.clone()].into());
+            before = after;
+        }
+        // The third build wrote it, too. Then somebody does.
+        std::fs::write(&generated, "by the build").unwrap();
+        assert!(timeout(2 * LOOK, watch.changed(before)).await.is_err());
+        let before = watch.scan();
+        let edit = async {
+            tokio::time::sleep(QUIET / 2).await;
+            std::fs::write(&generated, "by a person").unwrap();
+        };
+        let (found, ()) = tokio::join!(watch.changed(before), edit);
+        assert_eq!(found.1, [generated].into());
     }
 
     #[test]
