@@ -5,13 +5,13 @@
 #   bench/triggers/run.sh [schedules] [webhooks] [files] [large]     all parts when none is named
 #
 #   DUNLIN     the platform's release binary        (target/release/dunlin)
-#   SECONDS_   how long an idle platform is watched (10)
+#   SECONDS_   how long an idle platform is watched (30)
 #   SCHEDULES, WEBHOOKS, FILES   how many           (10000, 1000, 100000)
 #   LARGE      bytes of the large file              (10000000000)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export RUST_BACKTRACE=0
-export DUNLIN=${DUNLIN:-$PWD/target/release/dunlin} SECONDS_=${SECONDS_:-10}
+export DUNLIN=${DUNLIN:-$PWD/target/release/dunlin} SECONDS_=${SECONDS_:-30}
 export SCHEDULES=${SCHEDULES:-10000} WEBHOOKS=${WEBHOOKS:-1000} FILES=${FILES:-100000}
 export LARGE=${LARGE:-10000000000}
 unset DUNLIN_SERVER DUNLIN_TOKEN DUNLIN_LISTEN DUNLIN_ADMIN DUNLIN_DATA

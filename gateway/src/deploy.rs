@@ -45,7 +45,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::Mutex, task::spawn_blocking};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::spawn_blocking,
+};
 
 /// Manifests of a deploy that are checked at once: a database that doesn't answer takes seconds to say so.
 const CHECKS: usize = 32;
@@ -67,6 +70,7 @@ pub struct Deployments {
     uploads: Arc<Uploads>,
     table: ArcSwap<Table>,
     board: Switchboard,
+    limits_set: Notify,
     sources: Arc<dyn Sources>,
     secrets: Arc<dyn Secrets>,
     source_board: sources::Board,
@@ -240,6 +244,7 @@ impl Deployments {
             uploads,
             table: ArcSwap::default(),
             board: Switchboard::default(),
+            limits_set: Notify::new(),
             sources,
             secrets,
             source_board: sources::Board::default(),
@@ -302,6 +307,11 @@ impl Deployments {
     /// There are topics that were not there, or some are gone.
     pub fn topics_changed(&self) {
         self.board.changed();
+    }
+
+    /// Told when what a topic keeps has been limited.
+    pub(crate) fn limits_set(&self) -> &Notify {
+        &self.limits_set
     }
 
     /// What a consumer has parked was changed.

@@ -129,6 +129,30 @@ pub(crate) fn obeying(more: Value) -> Value {
     manifest
 }
 
+/// When a limit is set, and later when it is passed again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_beyond_a_topics_limit_is_dropped() {
+    let platform = Platform::start();
+    platform.create_topic("orders").await;
+    let orders = |numbers: std::ops::Range<u32>| {
+        numbers.map(|n| json!({ "specversion": "1.0", "type": "order", "source": "/shop", "id": n.to_string() }))
+    };
+    let first_becomes = async |first: u64| {
+        let begun = Instant::now();
+        let topic = async || platform.admin(Method::GET, "/api/topics/orders", Value::Null).await.json();
+        while topic().await["first"] != first {
+            assert!(begun.elapsed() < PATIENCE, "{}", topic().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    platform.publish("orders", &orders(0..10).collect::<Vec<_>>()).await;
+    let limit = json!({ "retention": { "count": 4 } });
+    assert_eq!(platform.admin(Method::PUT, "/api/topics/orders", limit).await.status, StatusCode::OK);
+    first_becomes(6).await;
+    platform.publish("orders", &orders(10..15).collect::<Vec<_>>()).await;
+    first_becomes(11).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn every_mode_is_taken_and_read_back() {
     let platform = Platform::start();

@@ -2,6 +2,7 @@
 
 use crate::Functions;
 use anyhow::{Context, Result, bail, ensure};
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
@@ -188,14 +189,11 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// Processor time used so far, in steps of 10 ms.
+    /// Processor time used so far, to the nanosecond: what `/proc` says comes in steps of 10 ms, a thousandth of the processor
+    /// for who watches ten seconds.
     pub fn processor_time(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        // The second field is the program's name in parentheses and may hold anything.
-        let (_, fields) = stat.rsplit_once(')').context("no name")?;
-        let fields: Vec<_> = fields.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(Duration::from_millis(ticks * 10))
+        let clock = clock_getcpuclockid(Pid::from_raw(self.process.id().try_into()?))?;
+        Ok(clock.now()?.into())
     }
 
     fn stop(&mut self) {

@@ -288,7 +288,7 @@ fn idle(settings: &Settings, server: &Server) -> Result<(String, Duration)> {
 }
 
 fn share(used: Duration, time: Duration) -> String {
-    format!("{:.1} %", used.as_secs_f64() / time.as_secs_f64() * 100.0)
+    format!("{:.2} %", used.as_secs_f64() / time.as_secs_f64() * 100.0)
 }
 
 /// What the platform answers a command with, as JSON.

@@ -213,7 +213,7 @@ impl Dispatcher {
     /// `grace`. What is cut off then is repeated after the next start: nothing of it has happened.
     pub async fn run(self, shutdown: CancellationToken, grace: Duration) {
         let board = self.deployments.switchboard();
-        let tidy = retention::run(self.deployments.backend().clone());
+        let tidy = retention::run(self.deployments.backend().clone(), self.deployments.limits_set());
         let keep = async {
             loop {
                 if let Err(error) = self.match_deployed().await {

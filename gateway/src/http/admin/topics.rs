@@ -82,7 +82,11 @@ async fn set(State(app): Shared, Named(name): Named<TopicName>, body: Body) -> A
         found => found?,
     };
     match retention {
-        Some(retention) if retention != topic.retention => Ok(json(&log.retain(&name, retention).await?)),
+        Some(retention) if retention != topic.retention => {
+            let topic = log.retain(&name, retention).await?;
+            app.deployments.limits_set().notify_one();
+            Ok(json(&topic))
+        }
         _ => Ok(json(&topic)),
     }
 }
