@@ -4,7 +4,7 @@
 //! has seen. A migration that was released never changes; a change to the schema is a new one at the end. They all run in
 //! one transaction, so a file is of one version or of another, never between.
 
-use crate::{OpenError, checkpoint::BUSY, explain, ids};
+use crate::{OpenError, checkpoint::BUSY, explain};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 use std::{
     fs::OpenOptions,
@@ -183,9 +183,25 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE settled_ids (
         seq  INTEGER NOT NULL                    -- every event up to this one is in `event_ids`
     ) STRICT;
-    INSERT INTO event_ids SELECT event_id_hash(topic, source, id), seq FROM events ORDER BY 1, 2;
-    INSERT INTO settled_ids SELECT coalesce(max(seq), 0) FROM events;
+    INSERT INTO settled_ids VALUES (0);
     DROP INDEX events_by_id;",
+    // 7: hashes on disk are in runs. Those that are there are read from `events` again.
+    "DROP TABLE event_ids;
+    UPDATE settled_ids SET seq = 0;              -- every event up to this one is in a run
+    CREATE TABLE id_runs (
+        run    INTEGER PRIMARY KEY,
+        above  INTEGER NOT NULL,                 -- its events come after this one (events.seq) ...
+        upto   INTEGER NOT NULL,                 -- ... up to this one
+        live   INTEGER NOT NULL                  -- how many of them are there still
+    ) STRICT;
+    CREATE TABLE id_filters (
+        run    INTEGER PRIMARY KEY,            -- id_runs.run
+        filter BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE id_parts (
+        id      INTEGER PRIMARY KEY,             -- run * 4096 + part
+        entries BLOB NOT NULL                    -- hashes, each with events.seq: 8 bytes each, little-endian
+    ) STRICT;",
 ];
 
 /// Opens the file for writing, and brings it to the newest schema.
@@ -204,7 +220,6 @@ pub(crate) fn open(file: &Path) -> Result<Connection, OpenError> {
         )));
     }
     keep_log(&mut connection, file)?;
-    ids::register(&connection).map_err(unavailable)?;
     migrate(&mut connection).map_err(unavailable)?;
     probe(&connection).map_err(unavailable)?;
     Ok(connection)
@@ -353,6 +368,10 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        ids::{self, Ids},
+        writer::Tx,
+    };
 
     #[test]
     fn a_file_of_an_older_dunlin_is_brought_up_to_date() {
@@ -360,7 +379,6 @@ mod tests {
         for seen in 1..MIGRATIONS.len() {
             let file = dir.path().join(format!("{seen}.db"));
             let old = Connection::open(&file).unwrap();
-            ids::register(&old).unwrap();
             MIGRATIONS[..seen].iter().for_each(|migration| old.execute_batch(migration).unwrap());
             old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
             old.pragma_update(None, "user_version", seen as i64).unwrap();
@@ -370,6 +388,9 @@ mod tests {
                               INSERT INTO consumers (id, function, topic, position) VALUES (1, 'f', 1, 1);
                               INSERT INTO parked (consumer, offset, head, attempts, error) VALUES (1, 0, 1, 1, '')";
                 old.execute_batch(parked).unwrap();
+                let event = "INSERT INTO events (topic, offset, appended_at, behind, source, id, event)
+                             VALUES (1, 0, 0, 0, '/a', 'x', '{}')";
+                old.execute_batch(event).unwrap();
             }
             drop(old);
             let connection = open(&file).unwrap();
@@ -377,6 +398,9 @@ mod tests {
             assert!(connection.prepare("SELECT 1 FROM components").unwrap().exists([]).unwrap());
             connection.prepare("SELECT 1 FROM event_history").unwrap();
             assert_eq!(connection.prepare("SELECT 1 FROM parked").unwrap().exists([]).unwrap(), seen >= 2);
+            let ids = Ids::open(&connection).unwrap();
+            let found = ids::find(&Tx::new(&connection, &ids), ids::hash(1, "/a", "x"), 1, "/a", "x").unwrap();
+            assert_eq!(found, (seen >= 2).then_some(0));
         }
     }
 }
