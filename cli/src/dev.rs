@@ -317,32 +317,40 @@ mod tests {
         assert_eq!(changed, [at("a.rs"), at("new/b.rs")].into());
     }
 
+    /// A folder that is watched, and a file that is not there yet.
+    fn watched(name: &str) -> (tempfile::TempDir, PathBuf, Watch, Snapshot) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().canonicalize().unwrap().join(name);
+        let mut watch = Watch::new(folder.path()).unwrap();
+        let before = watch.scan();
+        (folder, file, watch, before)
+    }
+
+    /// What the watch answers when somebody writes a file while it waits.
+    async fn edited(watch: &mut Watch, before: Snapshot, file: &Path, text: &str) -> (Snapshot, BTreeSet<PathBuf>) {
+        let edit = async {
+            tokio::time::sleep(QUIET / 2).await;
+            std::fs::write(file, text).unwrap();
+        };
+        tokio::join!(watch.changed(before), edit).0
+    }
+
     /// A file that is saved during each build, and between two of them, is no output: what was saved last is built.
     #[tokio::test]
     async fn what_is_saved_while_it_builds_is_built() {
-        let folder = tempfile::tempdir().unwrap();
-        let source = folder.path().canonicalize().unwrap().join("main.go");
-        let mut watch = Watch::new(folder.path()).unwrap();
-        let mut before = watch.scan();
+        let (_folder, source, mut watch, mut before) = watched("main.go");
         for text in 0..6 {
             std::fs::write(&source, "x".repeat(10 + text)).unwrap();
-            let again = async {
-                tokio::time::sleep(QUIET / 2).await;
-                std::fs::write(&source, "x".repeat(20 + text)).unwrap();
-            };
-            let (found, ()) = tokio::join!(watch.changed(before), again);
-            assert_eq!(found.1, [source.clone()].into());
-            assert_eq!(found.0[&source].1, 20 + text as u64, "read only when it was whole");
-            before = found.0;
+            let (after, changed) = edited(&mut watch, before, &source, &"x".repeat(20 + text)).await;
+            assert_eq!(changed, [source.clone()].into());
+            assert_eq!(after[&source].1, 20 + text as u64, "read only when it was whole");
+            before = after;
         }
     }
 
     #[tokio::test]
     async fn what_each_build_writes_is_no_reason_for_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let generated = folder.path().canonicalize().unwrap().join("version.go");
-        let mut watch = Watch::new(folder.path()).unwrap();
-        let mut before = watch.scan();
+        let (_folder, generated, mut watch, mut before) = watched("version.go");
         for build in 1..SURE {
             std::fs::write(&generated, "x".repeat(build.into())).unwrap();
             let (after, changed) = watch.changed(before).await;
@@ -353,12 +361,8 @@ mod tests {
         std::fs::write(&generated, "by the build").unwrap();
         assert!(timeout(2 * LOOK, watch.changed(before)).await.is_err());
         let before = watch.scan();
-        let edit = async {
-            tokio::time::sleep(QUIET / 2).await;
-            std::fs::write(&generated, "by a person").unwrap();
-        };
-        let (found, ()) = tokio::join!(watch.changed(before), edit);
-        assert_eq!(found.1, [generated].into());
+        let (_, changed) = edited(&mut watch, before, &generated, "by a person").await;
+        assert_eq!(changed, [generated].into());
     }
 
     #[test]

@@ -280,7 +280,7 @@ pub(crate) fn settle(tx: &Tx<'_>) -> rusqlite::Result<bool> {
     let mut recent = tx.ids.0.borrow_mut();
     let moving = match recent.moving.take() {
         Some(moving) => Some(moving),
-        None => begin_move(tx, newest)?,
+        None => begin_move(tx, newest, &recent.runs)?,
     };
     let Some(mut moving) = moving else { return Ok(false) };
     let due = PARTS * (newest - moving.since) / (RUN / 2);
@@ -314,7 +314,7 @@ pub(crate) fn settle(tx: &Tx<'_>) -> rusqlite::Result<bool> {
 }
 
 /// The next move that is due.
-fn begin_move(tx: &Tx<'_>, newest: i64) -> rusqlite::Result<Option<Moving>> {
+fn begin_move(tx: &Tx<'_>, newest: i64, runs: &[Run]) -> rusqlite::Result<Option<Moving>> {
     let settled: i64 = tx.prepare_cached("SELECT seq FROM settled_ids")?.query_row([], |row| row.get(0))?;
     let (of, above, upto, most) = if newest - settled >= RUN {
         (Vec::new(), settled, settled + RUN, RUN)
@@ -323,8 +323,8 @@ fn begin_move(tx: &Tx<'_>, newest: i64) -> rusqlite::Result<Option<Moving>> {
     } else {
         return Ok(None);
     };
-    let last = "SELECT coalesce(max(run), 0) FROM id_runs";
-    let last: i64 = tx.prepare_cached(last)?.query_row([], |row| row.get(0))?;
+    // They are in the order of their numbers.
+    let last = runs.last().map_or(0, |run| run.number);
     let run = Run { number: last + 1, filter: Arc::new(Filter::for_hashes(most as usize)) };
     // Where no event is left there is nothing to look through.
     let any = "SELECT 1 FROM events WHERE seq > ?1 AND seq <= ?2 LIMIT 1";

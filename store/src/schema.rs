@@ -195,7 +195,7 @@ const MIGRATIONS: &[&str] = &[
         live   INTEGER NOT NULL                  -- how many of them are there still
     ) STRICT;
     CREATE TABLE id_filters (
-        run    INTEGER PRIMARY KEY,            -- id_runs.run
+        run    INTEGER PRIMARY KEY,              -- id_runs.run
         filter BLOB NOT NULL
     ) STRICT;
     CREATE TABLE id_parts (

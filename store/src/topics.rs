@@ -178,7 +178,7 @@ impl EventLog for Store {
     }
 
     fn retained(&self) -> BoxFuture<'_, Result<Vec<Topic>, LogError>> {
-        Box::pin(async { Ok(self.look(|connection| list(connection, RETAINED)).await?) })
+        Box::pin(async { Ok(self.read(|connection| list(connection, RETAINED)).await?) })
     }
 
     fn expired(&self, topic: &TopicName) -> BoxFuture<'_, Result<Offset, LogError>> {

@@ -5,26 +5,14 @@
 #[path = "../servers/s3.rs"]
 mod server;
 
-use crate::harness::{Platform, Random, guest, shown, write_function};
+use crate::harness::{Platform, Random, guest, shown, until, write_function};
 use http::Method;
 use serde_json::{Value, json};
 use server::{BUCKET, ID, KEY, Server};
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(120);
-
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < PATIENCE, "not {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// A platform that knows the key.
 fn start(data: &Path) -> Platform {
@@ -85,7 +73,7 @@ async fn a_function_gets_objects_small_and_large() {
     assert_eq!((&flown["by"], &flown["length"]), (&json!("body"), &json!(large.len().to_string())));
     assert_eq!((flown["bytes"].clone(), flown["sum"].clone()), weight(&large));
     let kept: BTreeSet<_> = ["in/done/a b+ü%.bin", "in/done/before.txt"].map(str::to_owned).into();
-    until("put away", async || server.keys().await == kept).await;
+    until(PATIENCE, "put away", async || server.keys().await == kept).await;
 
     // A URL is a key: the topic has none.
     let taken = platform.events("weigh.files").await;
@@ -105,19 +93,19 @@ async fn a_server_that_goes_away_is_told_and_taken_up_again() {
     let manifest = on_bucket(&server, json!({ "lines": "csv", "then": "move" }), json!({ "allow": { "state": true } }));
     platform.deploy("count", &guest("word-count"), manifest);
     server.put("a.csv", "n\n1\n2\n").await;
-    until("moved", async || server.keys().await == ["done/a.csv".to_owned()].into()).await;
+    until(PATIENCE, "moved", async || server.keys().await == ["done/a.csv".to_owned()].into()).await;
     server.stop();
     let state = async || platform.admin(Method::GET, "/api/triggers", Value::Null).await.json()["triggers"][0].clone();
-    until("failing", async || {
+    until(PATIENCE, "failing", async || {
         let state = state().await;
         state["state"] == "failing" && state["error"].as_str().unwrap().contains("is it there")
     })
     .await;
     server.restart();
     server.put("b.csv", "n\n3\n").await;
-    until("moved", async || server.keys().await.contains("done/b.csv")).await;
+    until(PATIENCE, "moved", async || server.keys().await.contains("done/b.csv")).await;
     assert_eq!(platform.events("count.files").await.len(), 3, "each record once");
-    until("running", async || state().await["state"] == "running").await;
+    until(PATIENCE, "running", async || state().await["state"] == "running").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -184,7 +172,7 @@ async fn killed_forty_times() {
         platform = start(&data);
     }
     let done: BTreeSet<_> = objects.iter().map(|name| format!("in/done/{name}")).collect();
-    until("all put away", async || server.keys().await == done).await;
+    until(PATIENCE, "all put away", async || server.keys().await == done).await;
     let taken = platform.events("obey.files").await;
     let subjects: BTreeSet<_> = taken.iter().map(|event| event["subject"].as_str().unwrap().to_owned()).collect();
     assert_eq!((taken.len(), subjects), (objects.len(), objects.clone()), "each once");

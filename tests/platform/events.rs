@@ -1,6 +1,6 @@
 //! Events: what is published is kept, functions run on it, and what they do happens once, in order, whatever fails.
 
-use crate::harness::{Answer, Platform, Random, guest, repository, shown, write_function};
+use crate::harness::{Answer, Platform, Random, guest, repository, shown, until, write_function};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
@@ -137,13 +137,9 @@ async fn what_is_beyond_a_topics_limit_is_dropped() {
     let orders = |numbers: std::ops::Range<u32>| {
         numbers.map(|n| json!({ "specversion": "1.0", "type": "order", "source": "/shop", "id": n.to_string() }))
     };
+    let topic = async || platform.admin(Method::GET, "/api/topics/orders", Value::Null).await.json();
     let first_becomes = async |first: u64| {
-        let begun = Instant::now();
-        let topic = async || platform.admin(Method::GET, "/api/topics/orders", Value::Null).await.json();
-        while topic().await["first"] != first {
-            assert!(begun.elapsed() < PATIENCE, "{}", topic().await);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until(PATIENCE, &format!("trimmed to {first}"), async || topic().await["first"] == first).await;
     };
     platform.publish("orders", &orders(0..10).collect::<Vec<_>>()).await;
     let limit = json!({ "retention": { "count": 4 } });

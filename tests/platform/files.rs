@@ -1,6 +1,6 @@
 //! Files: what is dropped into a folder is handed over once, and put away when the function is done with it.
 
-use crate::harness::{Platform, Random, guest, shown, write_function};
+use crate::harness::{Platform, Random, guest, shown, until, write_function};
 use http::Method;
 use serde_json::{Value, json};
 use std::{
@@ -13,14 +13,6 @@ use std::{
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < PATIENCE, "not {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
@@ -57,7 +49,10 @@ async fn dropped_files_run_the_function_and_are_put_away() {
     // One that is far too large for an event: the function opens it.
     fs::write(inbox.join("large.csv"), lines(200_000)).unwrap();
     fs::write(inbox.join("tea.csv"), "date,text,cents\ntea\n").unwrap();
-    until("put away", async || names(&inbox.join("done")).len() == 2 && names(&inbox.join("failed")).len() == 1).await;
+    until(PATIENCE, "put away", async || {
+        names(&inbox.join("done")).len() == 2 && names(&inbox.join("failed")).len() == 1
+    })
+    .await;
     assert_eq!(names(&inbox), ["done".to_owned(), "failed".to_owned()].into());
     assert_eq!(names(&inbox.join("failed")), ["tea.csv".to_owned()].into());
     let mut read: Vec<_> = platform.events("read").await.into_iter().map(|event| event["data"].clone()).collect();
@@ -76,10 +71,10 @@ async fn dropped_files_run_the_function_and_are_put_away() {
         let told = platform.admin(Method::GET, "/api/triggers", Value::Null).await.json();
         told["triggers"][0]["state"] == "failing" && told["triggers"][0]["error"].as_str().unwrap().contains("mkdir -p")
     };
-    until("failing", failing).await;
+    until(PATIENCE, "failing", failing).await;
     fs::write(folder.path().join("away/late.csv"), lines(1)).unwrap();
     fs::rename(folder.path().join("away"), &inbox).unwrap();
-    until("put away", async || names(&inbox.join("done")).contains("late.csv")).await;
+    until(PATIENCE, "put away", async || names(&inbox.join("done")).contains("late.csv")).await;
 }
 
 /// A program without any SDK finds the file on stdin, and each record of another is an event.
@@ -90,7 +85,8 @@ async fn commands_get_files_on_stdin_and_records_are_events() {
     let trigger = json!({ "path": texts.path(), "then": "delete", "settle": "50ms" });
     platform.deploy("count", &guest("word-count"), on_files(trigger, json!({ "publish": "counted" })));
     fs::write(texts.path().join("a.txt"), "one two three").unwrap();
-    until("deleted", async || names(texts.path()).is_empty() && platform.events("counted").await.len() == 1).await;
+    until(PATIENCE, "deleted", async || names(texts.path()).is_empty() && platform.events("counted").await.len() == 1)
+        .await;
     assert!(platform.events("counted").await[0]["data"].to_string().contains('3'));
 
     let trigger = json!({ "path": rows.path(), "then": "move", "settle": "50ms", "lines": "ndjson" });
@@ -101,7 +97,7 @@ async fn commands_get_files_on_stdin_and_records_are_events() {
     );
     let step = |n: u32| format!("{}\n", json!([{ "append": { "key": "seen", "value": n } }]));
     fs::write(rows.path().join("steps.ndjson"), (0..1000).map(step).collect::<String>()).unwrap();
-    until("put away", async || names(&rows.path().join("done")).contains("steps.ndjson")).await;
+    until(PATIENCE, "put away", async || names(&rows.path().join("done")).contains("steps.ndjson")).await;
     let seen = platform.admin(Method::GET, "/api/state/function:obey/seen", Value::Null).await.json();
     assert_eq!(seen, json!((0..1000).collect::<Vec<_>>()), "in order, each once");
 }
@@ -124,7 +120,7 @@ async fn a_large_file_is_the_body_of_a_request_in_constant_memory() {
     fs::write(texts.path().join("words.txt"), "word ".repeat(1_000_000)).unwrap();
     let weighing = async {
         let most = std::cell::Cell::new(0);
-        until("weighed", async || {
+        until(PATIENCE, "weighed", async || {
             most.set(most.get().max(platform.resident()));
             !platform.events("weighed").await.is_empty()
         })
@@ -137,7 +133,7 @@ async fn a_large_file_is_the_body_of_a_request_in_constant_memory() {
     assert_eq!((&told["by"], &told["bytes"], &told["sum"]), (&json!("body"), &json!(SIZE), &json!(0)));
     assert_eq!((&told["file"], &told["length"]), (&json!("zeros.bin"), &json!(SIZE.to_string())));
     assert!(platform.events_once("counted", 1).await[0]["data"].to_string().contains("1000000"));
-    until("put away", async || names(bodies.path()) == ["done".to_owned()].into()).await;
+    until(PATIENCE, "put away", async || names(bodies.path()) == ["done".to_owned()].into()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -231,8 +227,8 @@ async fn killed_a_hundred_times() {
         platform.wait();
         platform = Platform::start_in(&data, &[]);
     }
-    until("all put away", async || names(&inbox.join("done")).len() == files.len()).await;
-    until("all deleted", async || names(&rows).is_empty()).await;
+    until(PATIENCE, "all put away", async || names(&inbox.join("done")).len() == files.len()).await;
+    until(PATIENCE, "all deleted", async || names(&rows).is_empty()).await;
     assert_eq!(names(&inbox.join("done")), files);
     assert_eq!(names(&inbox), ["done".to_owned()].into());
     let taken = platform.events("obey.files").await;

@@ -254,6 +254,15 @@ impl Drop for Platform {
     }
 }
 
+/// Waits until something holds.
+pub(crate) async fn until(patience: Duration, what: &str, holds: impl AsyncFn() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < patience, "not {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Numbers that follow no pattern, and are the same in every run: an xorshift, from a seed that is not 0.
 pub(crate) struct Random(pub(crate) u64);
 

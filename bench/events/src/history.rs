@@ -8,12 +8,10 @@ use crate::{
     runtime,
 };
 use anyhow::{Result, ensure};
-use dunlin_bench_harness::{self as harness, Report};
+use dunlin_bench_harness::{self as harness, Report, median};
 
 /// Batches of a hundred, each of them on disk, fill JetStream with so many in minutes.
 const MOST_OF_JETSTREAM: u64 = 2_000_000;
-
-const ROUNDS: u32 = 3;
 
 pub fn measure(settings: &Settings, report: &mut Report) -> Result<()> {
     runtime()?.block_on(async {
@@ -24,8 +22,7 @@ pub fn measure(settings: &Settings, report: &mut Report) -> Result<()> {
             "History",
             &format!(
                 "A new log, and one of {history} events, half of them in the topic that is published to and read, half in the \
-                 one the function publishes to: one after the other, {ROUNDS} times, and the mean. 64 publishers, one by one; {} events to pass on, each time in {:?} \
-                 at most. Dunlin looks each id up: UUIDs of version 7 are ordered, those of version 4 random. What the function \
+                 one the function publishes to, in turns. 64 publishers, one by one; {} events to pass on, each time in {:?} at most. Dunlin looks each id up: UUIDs of version 7 are ordered, those of version 4 random. What the function \
                  makes has ids of the platform's, which are ordered. JetStream is left out where the history is longer than {}: \
                  filling it takes too long.",
                 harness::number(settings.events as f64 / 2.0),
@@ -53,15 +50,17 @@ pub fn measure(settings: &Settings, report: &mut Report) -> Result<()> {
             eprintln!("history: {name}, filling");
             old.fill(&["in", "out"], settings.history / 2, ids).await?;
             // In turns: a machine that is shared with others is faster at one time than at another.
-            let (mut of_new, mut of_old) = ((0.0, 0.0), (0.0, 0.0));
-            for round in 1..=ROUNDS {
-                for (contestant, sums) in [(&mut new, &mut of_new), (&mut old, &mut of_old)] {
+            let mut rounds: [(Vec<f64>, Vec<f64>); 2] = Default::default();
+            for round in 1..=settings.rounds {
+                for (contestant, (published, passed)) in [&mut new, &mut old].into_iter().zip(&mut rounds) {
                     eprintln!("history: {name}, round {round}");
                     let (publish, pass) = rates(settings, contestant, ids, &format!("relay-{round}")).await?;
-                    *sums = (sums.0 + publish / f64::from(ROUNDS), sums.1 + pass / f64::from(ROUNDS));
+                    published.push(publish);
+                    passed.push(pass);
                 }
             }
-            let ((publish, pass), (publish_then, pass_then)) = (of_new, of_old);
+            let [(publish, pass), (publish_then, pass_then)] =
+                rounds.map(|(published, passed)| (median(published), median(passed)));
             let change = |before: f64, then: f64| format!("{:+.0} %", (then / before - 1.0) * 100.0);
             report.row(&[
                 name,
