@@ -167,6 +167,25 @@ async fn python() {
     begins(Language { name: "python", tests: &[".dunlin/venv/{name}/bin/python", "-m", "unittest"], mistake }).await;
 }
 
+/// Nobody would notice if it wasn't, but for the time it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_python_is_rehearsed() {
+    const WEB: &str = "import dunlin\nfrom dunlin import _rehearsal\n\n\n@dunlin.http\ndef show(request: dunlin.Request):\n    return repr(_rehearsal.failed)\n";
+    const COUNT: &str = "import dunlin\nfrom dunlin import Event, _rehearsal\n\n\n@dunlin.handler\ndef show(event: Event) -> Event:\n    return Event(\"shown\", repr(_rehearsal.failed))\n";
+    let project = Project::new();
+    for (name, trigger, source) in [("web-rehearsed", "http", WEB), ("rehearsed", "topic", COUNT)] {
+        project.make(name, "python", trigger);
+        fs::write(project.path(&format!("{name}/app.py")), source).unwrap();
+        project.succeeds(&["build", name]);
+    }
+    let platform = Platform::start();
+    let output = platform.dunlin(&["deploy", project.0.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", shown(&output));
+    assert_eq!(platform.get("/web-rehearsed/ada").await.text(), "None");
+    publish(&platform, "orders", "order.created", "{\"total\": 5}");
+    assert_eq!(events(&platform, "rehearsed.events", 1).await[0]["data"], "None");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn go() {
     let mistake = ("main.go", "dunlin.Handle(", "dunlin.Handel(", "undefined: dunlin.Handel");

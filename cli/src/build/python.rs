@@ -8,7 +8,7 @@
 //! How its parts are put together the SDK knows (`dunlin/_build.py`). While it is developed, a component is made once for all
 //! that it requires, and the source comes to it in a variable: then nothing has to be compiled after an edit.
 
-use super::{Developed, Project, tools};
+use super::{Developed, Project, link::link, tools};
 use anyhow::Context as _;
 use dunlin_events::Digest;
 use std::{
@@ -107,7 +107,14 @@ impl Python {
     }
 
     async fn run(&self, project: &Project, options: &[&str], cache: &Path, output: &Path) -> anyhow::Result<()> {
-        let mut build = self.command(project, options, cache, output);
-        tools::run_quietly(&mut build, &format!("making a component of `{}`", project.name)).await.map(drop)
+        let libraries = output.with_extension("libraries.wasm");
+        let mut build = self.command(project, options, cache, &libraries);
+        tools::run_quietly(&mut build, &format!("making a component of `{}`", project.name)).await?;
+        let output = output.to_owned();
+        let linked = tokio::task::spawn_blocking(move || {
+            fs::write(output, link(&fs::read(&libraries)?)?)?;
+            anyhow::Ok(fs::remove_file(libraries)?)
+        });
+        linked.await?.context("the component can't be linked")
     }
 }

@@ -10,7 +10,6 @@ import sys
 sys.dont_write_bytecode = True
 
 import base64
-import gc
 import importlib
 import json
 import linecache
@@ -22,7 +21,7 @@ from componentize_py_types import Err, Ok
 from wit_world import exports
 from wit_world.imports import wasi_http_types as wasi
 
-from . import _host, _importer, _platform, _registry, _trace
+from . import _host, _importer, _platform, _registry, _rehearsal, _trace
 from ._errors import Reject, Retry
 from ._handler import Handler as EventHandler
 from ._http import Request, answerer
@@ -88,10 +87,6 @@ def _prepare():
     else:
         _trace.keep_sources()
     _importer.install(_modules())
-    _platform.building = False
-    # What is there now stays. A collection would touch all of it, which is to say copy all of it, in each sandbox.
-    gc.collect()
-    gc.freeze()
     return called
 
 
@@ -222,3 +217,8 @@ def _fields(response):
         return wasi.Fields.from_list(pairs)
     except Err as error:
         raise ValueError(f"the answer has a header that it can't have: {_platform._error_text(error.value)}") from None
+
+
+_platform.building = False
+_rehearsal.rehearse(sys.modules[__name__])
+_kept = _rehearsal.settle()
