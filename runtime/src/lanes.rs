@@ -45,6 +45,11 @@ impl Meter {
         }
     }
 
+    /// Whether the sandbox has been moved to the heavy lane.
+    pub(crate) fn moved(&self) -> bool {
+        self.heavy.load(Relaxed)
+    }
+
     fn is_heavy(&self) -> bool {
         self.computed.load(Relaxed) >= self.hot.load(Relaxed)
     }

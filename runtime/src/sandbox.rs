@@ -180,7 +180,12 @@ pub(crate) async fn drive(
 ) {
     let mut guest = pin!(guest);
     let mut sleep: Option<Pin<Box<Sleep>>> = None;
+    let mut moved = false;
     poll_fn(|cx| {
+        // A timer is of the lane it was made on, and must not outlive it: the heavy lane ends last.
+        if ward.meter.moved() != moved {
+            (moved, sleep) = (true, None);
+        }
         match ward.meter.measure(|| guest.as_mut().poll(cx)) {
             Poll::Ready(Ok(())) => return Poll::Ready(()),
             Poll::Ready(Err(error)) => {

@@ -243,6 +243,13 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// What the platform itself has logged.
+    pub(crate) fn told(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+}
+
 impl Drop for Platform {
     fn drop(&mut self) {
         let ended = self.child.try_wait();

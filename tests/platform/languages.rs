@@ -183,7 +183,7 @@ async fn a_call_in_python_is_rehearsed() {
     assert!(output.status.success(), "{}", shown(&output));
     assert_eq!(platform.get("/web-rehearsed/ada").await.text(), "None");
     publish(&platform, "orders", "order.created", "{\"total\": 5}");
-    assert_eq!(events(&platform, "rehearsed.events", 1).await[0]["data"], "None");
+    assert_eq!(events(&platform, "rehearsed.events", 1).await[0]["event"]["data"], "None");
 }
 
 #[tokio::test(flavor = "multi_thread")]
