@@ -1,7 +1,7 @@
 //! What is wrong with a file, shown at its place the way a compiler would.
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use std::{ops::Range, path::PathBuf};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 /// One thing that is wrong: what, where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,30 +44,44 @@ pub(crate) struct FileProblems {
 pub(crate) struct Refused(pub(crate) Vec<FileProblems>);
 
 impl Refused {
-    /// Everything that is wrong as text, with colours or without.
+    /// Everything that is wrong as text, with colours or without. What is wrong in the same words in many files is shown in the
+    /// first of them, and counted.
     pub(crate) fn render(&self, colours: bool) -> String {
-        let texts: Vec<_> = self.0.iter().flat_map(|file| file.render(colours)).collect();
+        let (mut times, mut texts) = (BTreeMap::<_, usize>::new(), Vec::new());
+        for file in &self.0 {
+            for diagnostic in &file.diagnostics {
+                let seen = times.entry((&diagnostic.message, &diagnostic.help)).or_default();
+                *seen += 1;
+                if *seen <= SHOWN {
+                    texts.push(file.render(diagnostic, colours));
+                }
+            }
+        }
+        for ((message, _), count) in times.into_iter().filter(|(_, count)| *count > SHOWN) {
+            texts.push(format!("and {} times more: {message}", count - SHOWN));
+        }
         texts.join("\n\n")
     }
 }
 
+/// How often the same is shown.
+const SHOWN: usize = 3;
+
 impl FileProblems {
-    fn render(&self, colours: bool) -> Vec<String> {
+    fn render(&self, diagnostic: &Diagnostic, colours: bool) -> String {
+        let Diagnostic { span, message, help, context } = diagnostic;
         let path = self.path.display().to_string();
         let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
-        let render = |Diagnostic { span, message, help, context }: &Diagnostic| {
-            let primary = AnnotationKind::Primary.span(first_line(span, &self.text));
-            let mut snippet = Snippet::source(&self.text).path(&path).annotation(primary);
-            if let Some((span, label)) = context {
-                snippet = snippet.annotation(AnnotationKind::Context.span(span.clone()).label(*label));
-            }
-            let mut group = Level::ERROR.primary_title(message).element(snippet);
-            if let Some(help) = help {
-                group = group.element(Level::HELP.message(help));
-            }
-            renderer.render(&[group])
-        };
-        self.diagnostics.iter().map(render).collect()
+        let primary = AnnotationKind::Primary.span(first_line(span, &self.text));
+        let mut snippet = Snippet::source(&self.text).path(&path).annotation(primary);
+        if let Some((span, label)) = context {
+            snippet = snippet.annotation(AnnotationKind::Context.span(span.clone()).label(*label));
+        }
+        let mut group = Level::ERROR.primary_title(message).element(snippet);
+        if let Some(help) = help {
+            group = group.element(Level::HELP.message(help));
+        }
+        renderer.render(&[group])
     }
 }
 

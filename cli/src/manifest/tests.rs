@@ -204,6 +204,18 @@ fn variables_come_from_the_environment() {
 }
 
 #[test]
+fn what_is_wrong_in_many_files_is_counted() {
+    let file = parse("name: a\ncomponent: a.wasm\ntriggers:\n  - http: { path: /a }\n").map_err(shown).unwrap();
+    let missing = |name: &str| Problem::new("/name", format!("the platform has no secret `{name}`")).help("set it");
+    let mut found: Vec<_> = (0..1000).map(|_| file.problems(&[missing("KEY")])).collect();
+    found.push(file.problems(&[missing("OTHER")]));
+    let text = Refused(found).to_string();
+    assert_eq!(text.matches("error: the platform has no secret `KEY`").count(), 3, "{text}");
+    assert_eq!(text.matches("error: the platform has no secret `OTHER`").count(), 1, "{text}");
+    assert!(text.ends_with("and 997 times more: the platform has no secret `KEY`"), "{text}");
+}
+
+#[test]
 fn problems_of_the_platform_are_shown_in_the_file() {
     let file = parse(
         "name: a\ncomponent: a.wasm\ntriggers:\n  - http: { path: /a }\n  - http:\n      path: /b\n      methods: [GET, POST]\nallow:\n  secrets: [KEY]\n",

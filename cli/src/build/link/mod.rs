@@ -26,7 +26,9 @@ use wasm_encoder::{
     RawSection,
     reencode::{Error, Reencode, ReencodeComponent},
 };
-use wasmparser::{CanonicalFunction, CanonicalOption, ComponentAlias, Import, Instance, Parser, Payload};
+use wasmparser::{
+    CanonicalFunction, CanonicalOption, ComponentAlias, Import, Instance, InstantiationArg, Parser, Payload, TypeRef,
+};
 
 /// Links a component. One whose modules have nothing in common is answered with as it is.
 pub(super) fn link(component: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -151,42 +153,18 @@ impl<'a> Component<'a> {
     }
 
     /// What an instance is made of, by the module and the name that are imported.
-    fn given(&self, instance: u32, import: &Import<'_>) -> anyhow::Result<Entity<'a>> {
+    fn given(&self, instance: u32, import: &Import<'a>) -> anyhow::Result<Entity<'a>> {
         let Instance::Instantiate { args, .. } = self.instance(instance)? else { bail!("it imports nothing") };
         let arg = args.iter().find(|arg| arg.name == import.module);
         let arg = arg.with_context(|| format!("nothing is given for `{}`", import.module))?;
         let kind = match import.ty {
-            wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_) => ExportKind::Func,
-            wasmparser::TypeRef::Table(_) => ExportKind::Table,
-            wasmparser::TypeRef::Memory(_) => ExportKind::Memory,
-            wasmparser::TypeRef::Global(_) => ExportKind::Global,
-            wasmparser::TypeRef::Tag(_) => ExportKind::Tag,
+            TypeRef::Func(_) | TypeRef::FuncExact(_) => ExportKind::Func,
+            TypeRef::Table(_) => ExportKind::Table,
+            TypeRef::Memory(_) => ExportKind::Memory,
+            TypeRef::Global(_) => ExportKind::Global,
+            TypeRef::Tag(_) => ExportKind::Tag,
         };
-        let exports = match self.instance(arg.index)? {
-            Instance::FromExports(exports) => exports,
-            Instance::Instantiate { .. } => {
-                let entity = Entity::Export { instance: arg.index, name: self.export_named(arg.index, import.name)? };
-                return Ok(entity);
-            }
-        };
-        let export = exports.iter().find(|export| export.name == import.name && ExportKind::from(export.kind) == kind);
-        let export = export.with_context(|| format!("`{}` isn't given", import.name))?;
-        self.entity(kind, export.index)
-    }
-
-    /// The name of an export, as its module has it.
-    fn export_named(&self, instance: u32, name: &str) -> anyhow::Result<&'a str> {
-        for payload in Parser::new(0).parse_all(self.module_of(instance)?) {
-            if let Payload::ExportSection(section) = payload? {
-                for export in section {
-                    let export = export?;
-                    if export.name == name {
-                        return Ok(export.name);
-                    }
-                }
-            }
-        }
-        bail!("a module has no `{name}`")
+        self.made_by(kind, Entity::Export { instance: arg.index, name: import.name })
     }
 
     fn module_of(&self, instance: u32) -> anyhow::Result<&'a [u8]> {
@@ -195,47 +173,53 @@ impl<'a> Component<'a> {
         Ok(&self.bytes[range.clone()])
     }
 
-    /// The instances whose modules can be one: those that need nothing that is only there when others of them are.
-    fn linked(&self) -> anyhow::Result<BTreeSet<u32>> {
-        let mut later: BTreeSet<u32> = BTreeSet::new();
-        let mut needs_a_module: BTreeSet<u32> = BTreeSet::new();
-        for item in &self.items {
-            if let Item::Canonical(function, Some(made)) = item
-                && !uses(function).is_empty()
-            {
-                needs_a_module.insert(*made);
-            }
-        }
-        let (mut linked, mut filled_later) = (BTreeSet::new(), BTreeSet::new());
-        for (number, instance) in (0..).zip(&self.instances) {
-            let Instance::Instantiate { args, .. } = instance else { continue };
-            let (mut late, mut tables) = (false, Vec::new());
-            for arg in args {
-                match self.instance(arg.index)? {
-                    Instance::Instantiate { .. } => late |= later.contains(&arg.index),
-                    Instance::FromExports(exports) => {
-                        for export in exports {
-                            late |= match self.entity(export.kind.into(), export.index)? {
-                                Entity::Canonical(made) => needs_a_module.contains(&made),
-                                Entity::Export { instance, .. } => {
-                                    if ExportKind::from(export.kind) == ExportKind::Table {
-                                        tables.push(instance);
-                                    }
-                                    later.contains(&instance)
-                                }
-                            };
-                        }
+    /// All that an instance is made of, with its kind. Of a module that is given as a whole only that it is.
+    fn all_given(&self, args: &[InstantiationArg<'a>]) -> anyhow::Result<Vec<(Option<ExportKind>, Entity<'a>)>> {
+        let mut given = Vec::new();
+        for arg in args {
+            match self.instance(arg.index)? {
+                Instance::Instantiate { .. } => given.push((None, Entity::Export { instance: arg.index, name: "" })),
+                Instance::FromExports(exports) => {
+                    for export in exports {
+                        let kind = ExportKind::from(export.kind);
+                        given.push((Some(kind), self.entity(kind, export.index)?));
                     }
                 }
             }
-            if late {
-                later.insert(number);
-                filled_later.extend(tables);
-            } else {
+        }
+        Ok(given)
+    }
+
+    /// The instances whose modules can be one: those that need nothing that is only there when others of them are.
+    fn linked(&self) -> anyhow::Result<BTreeSet<u32>> {
+        let needs_a_module: BTreeSet<u32> = self
+            .items
+            .iter()
+            .filter_map(|item| match item {
+                Item::Canonical(function, made) if !uses(function).is_empty() => *made,
+                _ => None,
+            })
+            .collect();
+        let (mut linked, mut later, mut filled_later) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (number, instance) in (0..).zip(&self.instances) {
+            let Instance::Instantiate { args, .. } = instance else { continue };
+            let given = self.all_given(args)?;
+            let late = given.iter().any(|(_, entity)| match entity {
+                Entity::Canonical(made) => needs_a_module.contains(made),
+                Entity::Export { instance, .. } => later.contains(instance),
+            });
+            if !late {
                 linked.insert(number);
+                continue;
+            }
+            later.insert(number);
+            for (kind, entity) in given {
+                if let (Some(ExportKind::Table), Entity::Export { instance, .. }) = (kind, entity) {
+                    filled_later.insert(instance);
+                }
             }
         }
-        // It is a second table, which not every host lets a module have.
+        // What is filled later is a second table, which not every host lets a module have.
         linked.retain(|number| !filled_later.contains(number));
         Ok(linked)
     }
