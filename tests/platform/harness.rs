@@ -241,9 +241,7 @@ impl Platform {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
     }
-}
 
-impl Platform {
     /// What the platform itself has logged.
     pub(crate) fn told(&self) -> String {
         self.log.lock().unwrap().clone()

@@ -5,8 +5,8 @@
 //!  build: { python: app.py } .dunlin/tools/...         what registries have of the tools  tools.rs
 //!        └── python.rs ────▶ component
 //! ```
-//! One file knows one toolchain; `link` makes one module of what Python's gives. All of them write the component aside and move it into place, so that `component` is never
-//! half a file, and the same source gives the same bytes.
+//! One file knows one toolchain; `link` makes one module of what Python's gives. All of them write the component aside and
+//! move it into place, so that `component` is never half a file, and the same source gives the same bytes.
 
 mod c;
 mod componentize;

@@ -1,11 +1,9 @@
 //! Several core modules become one, as a linker makes a program of objects: what one imports of another is meant directly,
 //! what nobody reaches is left out, and a global that nobody writes is the number it holds.
 
+use super::failed;
 use anyhow::{Context as _, bail};
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    fmt::Display,
-};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use wasm_encoder::{
     CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, EntityType, ExportKind, ExportSection,
     FunctionSection, GlobalSection, ImportSection, Instruction, MemorySection, Module, NameMap, NameSection,
@@ -519,10 +517,6 @@ impl<'a, O: Copy + PartialEq> Whole<'a, O> {
     fn of(&mut self, part: usize) -> Renumbered<'_, 'a, O> {
         Renumbered { whole: self, part }
     }
-}
-
-fn failed(error: Error<impl Display>) -> anyhow::Error {
-    anyhow::anyhow!("{error}")
 }
 
 struct Renumbered<'w, 'a, O> {

@@ -283,14 +283,12 @@ impl<'c, 'a> Writer<'c, 'a> {
                 }
                 Item::Instance(number) if !linked.contains(number) => {
                     let Instance::Instantiate { args, .. } = component.instance(*number)? else { continue };
-                    for arg in args {
+                    for (kind, entity) in component.all_given(args)? {
                         // What a module is given as a whole would have to have the names it had.
-                        let Instance::FromExports(exports) = component.instance(arg.index)? else {
+                        if kind.is_none() {
                             bail!("a module that isn't linked is given another as a whole");
-                        };
-                        for export in exports {
-                            want(component.entity(export.kind.into(), export.index)?);
                         }
+                        want(entity);
                     }
                 }
                 Item::Section(..) | Item::Alias(_) | Item::Instance(_) => {}
