@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--wit", type=Path, required=True, help="the folder sdk/wit")
     parser.add_argument("--environment", type=Path, required=True, help="the environment with what the function requires")
     parser.add_argument("--cache", type=Path, required=True, help="a folder of this function's own, kept between builds")
+    parser.add_argument("--library", type=Path, required=True, help="what keeps clock and chance out of the component")
     parser.add_argument("--output", type=Path, required=True, help="the component")
     parser.add_argument("--develop", action="store_true", help="make a component that has the source in a variable")
     parser.add_argument("--variable", action="store_true", help="make nothing; print what such a component has in its variable")
@@ -49,7 +50,9 @@ def main() -> int:
     return 0
 
 
-def build(*, source: Path, world: str, wit: Path, environment: Path, cache: Path, output: Path, develop: bool = False) -> None:
+def build(
+    *, source: Path, world: str, wit: Path, environment: Path, cache: Path, library: Path, output: Path, develop: bool = False
+) -> None:
     """Makes a component. Raises `Failed` with what is to be shown."""
     module = source.stem
     if source.suffix != ".py" or not module.isidentifier():
@@ -59,7 +62,10 @@ def build(*, source: Path, world: str, wit: Path, environment: Path, cache: Path
     sdk = Path(__file__).resolve().parent.parent
     packages = _packages(environment)
     own = dict(_files(source.parent))
-    digest = _digest(own, sdk, wit, packages, (module, world, str(develop), sys.modules["dunlin"].__version__, _VERSION))
+    contents = _contents(own)
+    seeded = library.read_bytes().replace(b"0000000000\0", b"%010d\0" % int(contents[:8], 16))
+    words = (contents, hashlib.sha256(seeded).hexdigest(), module, world, str(develop), sys.modules["dunlin"].__version__, _VERSION)
+    digest = _digest(sdk, wit, packages, words)
     kept, mark = cache / "component.wasm", cache / "digest"
     if not (kept.is_file() and mark.is_file() and mark.read_text() == digest):
         stage = cache / "stage"
@@ -72,7 +78,7 @@ def build(*, source: Path, world: str, wit: Path, environment: Path, cache: Path
             path = stage / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        _componentize(world, wit, [stage, sdk, cache / "said", packages], kept)
+        _componentize(world, wit, [stage, sdk, cache / "said", packages], seeded, kept)
         shutil.rmtree(stage, ignore_errors=True)
         mark.write_text(digest)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -103,22 +109,29 @@ def _packages(environment: Path) -> Path:
     return found[0].resolve()
 
 
-def _digest(own: dict[str, bytes], sdk: Path, wit: Path, packages: Path, words: tuple[str, ...]) -> str:
-    """What the component is made of."""
-    sum_ = hashlib.sha256(json.dumps(words).encode())
+def _contents(own: dict[str, bytes]) -> str:
+    """A digest of the function's own files. There is nothing of this machine in it."""
+    sum_ = hashlib.sha256()
     for name, data in own.items():
         sum_.update(f"{name}\0{hashlib.sha256(data).hexdigest()}\n".encode())
+    return sum_.hexdigest()
+
+
+def _digest(sdk: Path, wit: Path, packages: Path, words: tuple[str, ...]) -> str:
+    """What the component is made of."""
+    sum_ = hashlib.sha256(json.dumps(words).encode())
     for folder, pattern in ((sdk / "dunlin", "*.py"), (wit, "**/*.wit"), (packages, "*.dist-info/RECORD")):
         for path in sorted(folder.glob(pattern)):
             sum_.update(f"{path.relative_to(folder).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return sum_.hexdigest()
 
 
-def _componentize(world: str, wit: Path, paths: list[Path], output: Path) -> None:
+def _componentize(world: str, wit: Path, paths: list[Path], library: bytes, output: Path) -> None:
     said = paths[2]
     shutil.rmtree(said, ignore_errors=True)
     for path in paths:
         path.mkdir(parents=True, exist_ok=True)
+    (said / "_reproducible.abi3.so").write_bytes(library)
     command = [sys.executable, "-c", "import sys; from componentize_py import script; sys.exit(script())", "--quiet"]
     command += ["--wit-path", str(wit), "--world", world, "componentize", "dunlin._entry", "--output", str(output)]
     for path in paths:

@@ -5,15 +5,13 @@ is written by `_build`: which module is the function's, and what it is to answer
 """
 
 # mypy: ignore-errors
-import sys
-
-sys.dont_write_bytecode = True
-
+import _imp
 import base64
-import importlib
+import importlib.machinery
 import json
 import linecache
 import os
+import sys
 import zlib
 
 import _dunlin_build as build
@@ -108,6 +106,7 @@ def _log_logging():
 
     from .log import Handler as LogHandler
 
+    logging._startTime = 0  # Nothing of the time it is built at is kept.
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(LogHandler())
@@ -221,4 +220,7 @@ def _fields(response):
 
 _platform.building = False
 _rehearsal.rehearse(sys.modules[__name__])
+random.seed(0)  # The first call seeds it anew.
 _kept = _rehearsal.settle()
+# Loading it says that the component is made: from here on memory is Python's own again.
+_imp.create_dynamic(importlib.machinery.ModuleSpec("_reproducible", None, origin=f"{CACHE}_reproducible.abi3.so"))

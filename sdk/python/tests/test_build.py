@@ -22,6 +22,7 @@ class BuildTests(unittest.TestCase):
         self.folder = Path(folder.name)
         self.write("fn/app.py", "import dunlin")
         self.write("wit/a.wit", "package a:b;")
+        self.write("library.so", "PYTHONHASHSEED\0" + "0000000000\0")
         self.packages = self.folder / "venv/lib/python3.11/site-packages"
         self.packages.mkdir(parents=True)
 
@@ -34,7 +35,8 @@ class BuildTests(unittest.TestCase):
     def build(self, source: str = "fn/app.py", world: str = "events") -> int:
         """Answers with how often `componentize-py` was run."""
 
-        def componentize(world: str, wit: Path, paths: list[Path], output: Path) -> None:
+        def componentize(world: str, wit: Path, paths: list[Path], library: bytes, output: Path) -> None:
+            self.library = library
             self.staged = {path.relative_to(paths[0]).as_posix(): path.read_text() for path in paths[0].rglob("*.py")}
             output.write_bytes(b"\0asm")
 
@@ -45,6 +47,7 @@ class BuildTests(unittest.TestCase):
                 wit=self.folder / "wit",
                 environment=self.folder / "venv",
                 cache=self.folder / "cache",
+                library=self.folder / "library.so",
                 output=self.folder / "out/app.wasm",
             )
         return run.call_count
@@ -55,10 +58,21 @@ class BuildTests(unittest.TestCase):
         (self.folder / "out/app.wasm").unlink()
         self.assertEqual(self.build(), 0)
         self.assertTrue((self.folder / "out/app.wasm").exists())
-        for path in ("fn/app.py", "fn/more/part.py", "wit/a.wit", "venv/lib/python3.11/site-packages/a-1.dist-info/RECORD"):
+        for path in ("fn/app.py", "fn/more/part.py", "wit/a.wit", "library.so", "venv/lib/python3.11/site-packages/a-1.dist-info/RECORD"):
             self.write(path, "new = 1")
             self.assertEqual(self.build(), 1, path)
         self.assertEqual(self.build(world="http"), 1)
+
+    def test_the_seed_of_hashes_is_the_sources_own(self):
+        self.build()
+        first = self.library
+        self.assertRegex(first, rb"^PYTHONHASHSEED\0[0-9]{10}\0$")
+        self.assertLess(int(first[15:25]), 1 << 32)
+        self.build(world="http")
+        self.assertEqual(self.library, first)
+        self.write("fn/app.py", "import dunlin, json")
+        self.build()
+        self.assertNotEqual(self.library, first)
 
     def test_only_the_functions_own_files_go_into_it(self):
         for path in ("fn/test_app.py", "fn/tests/a.py", "fn/.venv/a.py", "fn/node_modules/a.py", "fn/out.wasm"):
@@ -121,6 +135,8 @@ class ImporterTests(unittest.TestCase):
 class CommandTests(unittest.TestCase):
     def test_it_says_what_is_wrong(self):
         arguments = ["--source", "/nowhere/my-app.py", "--world", "http", "--wit", "/", "--environment", "/"]
-        command = [sys.executable, "-m", "dunlin._build", *arguments, "--cache", "/nowhere", "--output", "/nowhere"]
+        command = [sys.executable, "-m", "dunlin._build", *arguments]
+        for option in ("--cache", "--library", "--output"):
+            command += [option, "/nowhere"]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
         self.assertEqual((ended.returncode, ended.stderr), (1, "`my-app.py` can't be imported: a module is called like `app.py`\n"))

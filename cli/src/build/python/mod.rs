@@ -5,8 +5,11 @@
 //! .dunlin/venv/NAME                 what the function requires, for its tests and editors as well
 //! .dunlin/built/python/NAME         the component of the last build, for the same source
 //! ```
-//! How its parts are put together the SDK knows (`dunlin/_build.py`). While it is developed, a component is made once for all
-//! that it requires, and the source comes to it in a variable: then nothing has to be compiled after an edit.
+//! How its parts are put together the SDK knows (`dunlin/_build.py`); `reproducible` sees to it that they give the same bytes
+//! each time. While it is developed, a component is made once for all that it requires, and the source comes to it in a
+//! variable: then nothing has to be compiled after an edit.
+
+mod reproducible;
 
 use super::{Developed, Project, link::link, tools};
 use anyhow::Context as _;
@@ -56,6 +59,8 @@ struct Python {
     sdk: PathBuf,
     wit: PathBuf,
     environment: PathBuf,
+    /// What keeps clock and chance out of what is built.
+    library: PathBuf,
     /// The text of requirements.txt.
     required: String,
 }
@@ -70,11 +75,14 @@ impl Python {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             text => text.with_context(|| format!("`{}` can't be read", list.display()))?,
         };
+        let library = project.built("python", "reproducible.so")?;
+        fs::write(&library, reproducible::library()?)
+            .with_context(|| format!("`{}` can't be written", library.display()))?;
         let environment = project.venv();
         let stamp = Digest::of(format!("{required}\n{}", sdk.display()).as_bytes()).to_string();
         let mark = environment.join("required");
         if fs::read_to_string(&mark).is_ok_and(|before| before == stamp) {
-            return Ok(Self { wit: sdk.with_file_name("wit"), tool, sdk, environment, required });
+            return Ok(Self { wit: sdk.with_file_name("wit"), tool, sdk, environment, library, required });
         }
         let what = format!("what `{}` requires", project.name);
         let wanted = required.lines().any(|line| !line.trim().is_empty() && !line.trim().starts_with('#'));
@@ -94,14 +102,14 @@ impl Python {
             Ok(fs::write(environment.join("required"), &stamp)?)
         })
         .await?;
-        Ok(Self { wit: sdk.with_file_name("wit"), tool, sdk, environment, required })
+        Ok(Self { wit: sdk.with_file_name("wit"), tool, sdk, environment, library, required })
     }
 
     fn command(&self, project: &Project, options: &[&str], cache: &Path, output: &Path) -> Command {
         let mut build = tools::command(&self.tool);
         build.args(["-m", "dunlin._build"]).args(options).arg(cache).arg("--source").arg(&project.source);
         build.args(["--world", project.exports.world(), "--wit"]).arg(&self.wit).arg("--environment");
-        build.arg(&self.environment).arg("--output").arg(output);
+        build.arg(&self.environment).arg("--library").arg(&self.library).arg("--output").arg(output);
         build.env("PYTHONPATH", &self.sdk).env("PYTHONDONTWRITEBYTECODE", "1");
         build
     }
@@ -112,7 +120,9 @@ impl Python {
         tools::run_quietly(&mut build, &format!("making a component of `{}`", project.name)).await?;
         let output = output.to_owned();
         let linked = tokio::task::spawn_blocking(move || {
-            fs::write(output, link(&fs::read(&libraries)?)?)?;
+            let mut component = fs::read(&libraries)?;
+            reproducible::forget(&mut component)?;
+            fs::write(output, link(&component)?)?;
             anyhow::Ok(fs::remove_file(libraries)?)
         });
         linked.await?.context("the component can't be linked")
