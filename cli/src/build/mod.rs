@@ -3,7 +3,7 @@
 //! ```text
 //!                            .dunlin/sdk/LANGUAGE      the SDK, out of this binary        project.rs
 //!  build: { python: app.py } .dunlin/tools/...         what registries have of the tools  tools.rs
-//!        └── python.rs ────▶ component
+//!        └── python ───────▶ component
 //! ```
 //! One file knows one toolchain; `link` makes one module of what Python's gives. All of them write the component aside and
 //! move it into place, so that `component` is never half a file, and the same source gives the same bytes.

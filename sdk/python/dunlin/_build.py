@@ -15,9 +15,12 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from . import _importer
 
 _SKIPPED = {"__pycache__", "node_modules", "target", "venv", "tests", "test"}
 _MOST = 10 << 20
@@ -70,14 +73,13 @@ def build(
     if not (kept.is_file() and mark.is_file() and mark.read_text() == digest):
         stage = cache / "stage"
         shutil.rmtree(stage, ignore_errors=True)
-        written = "".join(
-            f"{name} = {value!r}\n"
-            for name, value in (("MODULE", module), ("FILE", source.name), ("WORLD", world), ("DEVELOPED", develop))
-        )
-        for name, data in {**own, "_dunlin_build.py": written.encode()}.items():
+        for name, data in own.items():
             path = stage / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+        written = {"MODULE": module, "FILE": source.name, "WORLD": world, "DEVELOPED": develop}
+        written |= {"FILES": _importer.modules_below(stage), "PACKAGES": _importer.modules_below(packages)}
+        (stage / "_dunlin_build.py").write_text("".join(f"{name} = {value!r}\n" for name, value in written.items()))
         _componentize(world, wit, [stage, sdk, cache / "said", packages], seeded, kept)
         shutil.rmtree(stage, ignore_errors=True)
         mark.write_text(digest)
@@ -132,6 +134,8 @@ def _componentize(world: str, wit: Path, paths: list[Path], library: bytes, outp
     for path in paths:
         path.mkdir(parents=True, exist_ok=True)
     (said / "_reproducible.abi3.so").write_bytes(library)
+    with zipfile.ZipFile(said / "first.zip", "w") as first:
+        first.writestr(zipfile.ZipInfo("encodings/__init__.py"), Path(__file__).with_name("_finder.py").read_bytes())
     command = [sys.executable, "-c", "import sys; from componentize_py import script; sys.exit(script())", "--quiet"]
     command += ["--wit-path", str(wit), "--world", world, "componentize", "dunlin._entry", "--output", str(output)]
     for path in paths:

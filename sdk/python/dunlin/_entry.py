@@ -19,7 +19,7 @@ from componentize_py_types import Err, Ok
 from wit_world import exports
 from wit_world.imports import wasi_http_types as wasi
 
-from . import _host, _importer, _platform, _registry, _rehearsal, _trace
+from . import _host, _importer, _platform, _registry, _rehearsal, _standard_library, _trace
 from ._errors import Reject, Retry
 from ._handler import Handler as EventHandler
 from ._http import Request, answerer
@@ -29,7 +29,7 @@ import _strptime, random, weakref, encodings.ascii, encodings.idna, encodings.la
 
 OWN = "/0/"
 """Where the function's own files are while it is built."""
-SDK, CACHE = "/1/", "/2/"
+CACHE, PACKAGES = "/2/", "/3"
 SOURCE = "DUNLIN_PYTHON_SOURCE"
 """The variable the function's own files are in while it is developed."""
 
@@ -117,11 +117,9 @@ def _modules():
     """All that can be imported later."""
     loader = _importer.Loader()
     if not build.DEVELOPED:
-        loader.add_folder(OWN.rstrip("/"))
-    for path in sys.path:
-        if path[1:].isdigit() and path + "/" not in (OWN, SDK, CACHE):
-            loader.add_folder(path)
-    loader.add_folder(_importer.standard_library())
+        loader.add_files(OWN.rstrip("/"), build.FILES)
+    loader.add_files(PACKAGES, build.PACKAGES)
+    loader.add_files(_importer.standard_library(), _standard_library.FILES)
     for name in sys.modules:
         loader.forget(name)
     return loader

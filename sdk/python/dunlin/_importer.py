@@ -13,13 +13,23 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import CodeType, ModuleType
 
 _SKIPPED = frozenset(
     "__pycache__ test tests idlelib tkinter turtledemo ensurepip lib2to3 pydoc_data site-packages lib-dynload bin pip setuptools"
     " wheel _distutils_hack componentize_py".split()
 )
+
+
+def modules_below(folder: Path) -> list[str]:
+    """The paths of what can be imported when the folder is in `sys.path`."""
+    found = []
+    for at, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED and "." not in name and "-" not in name)
+        found += [Path(at, name).relative_to(folder).as_posix() for name in sorted(files) if name.endswith(".py")]
+    return found
 
 
 class Loader(importlib.abc.InspectLoader):
@@ -30,18 +40,15 @@ class Loader(importlib.abc.InspectLoader):
         self.files: dict[str, tuple[str, bool]] = {}
         """By a module's name: its file, and whether it is a package."""
 
-    def add_folder(self, folder: str) -> None:
-        """Takes in all modules below a folder, as they are imported when it is in `sys.path`."""
-        for at, folders, files in os.walk(folder):
-            folders[:] = sorted(name for name in folders if name not in _SKIPPED and "." not in name and "-" not in name)
-            for name in sorted(files):
-                if name.endswith(".py"):
-                    path = os.path.join(at, name)
-                    with open(path, "rb") as file:
-                        self._add(folder, path, zlib.compress(file.read(), 6))
+    def add_files(self, folder: str, paths: Iterable[str]) -> None:
+        """Takes in modules by their paths below a folder, as they are imported when it is in `sys.path`."""
+        for path in paths:
+            file = os.path.join(folder, path)
+            with open(file, "rb") as source:
+                self._add(folder, file, zlib.compress(source.read(), 6))
 
     def add_sources(self, folder: str, sources: Mapping[str, str]) -> None:
-        """Takes in modules by their paths below a folder."""
+        """Takes in modules that are no files."""
         for path, source in sources.items():
             self._add(folder, os.path.join(folder, path), zlib.compress(source.encode(), 1))
 
@@ -92,5 +99,7 @@ def standard_library() -> str:
 
 def install(loader: Loader) -> None:
     """From here on modules are found in memory only."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not importlib.machinery.PathFinder] + [loader]
+    of_files = importlib.machinery.PathFinder
+    others = [finder for finder in sys.meta_path if not (isinstance(finder, type) and issubclass(finder, of_files))]
+    sys.meta_path[:] = [*others, loader]
     sys.path_importer_cache.clear()

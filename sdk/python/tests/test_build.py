@@ -112,7 +112,7 @@ class ImporterTests(unittest.TestCase):
                 file.parent.mkdir(exist_ok=True)
                 file.write_text(text)
             loader = _importer.Loader()
-            loader.add_folder(folder)
+            loader.add_files(folder, _importer.modules_below(Path(folder)))
         self.addCleanup(lambda: [sys.modules.pop(name, None) for name in ("onlyhere", "onlyhere.part")])
         with mock.patch.object(sys, "meta_path", [*sys.meta_path, loader]):
             import onlyhere.part  # type: ignore[import-not-found]
@@ -126,7 +126,7 @@ class ImporterTests(unittest.TestCase):
 
     def test_the_standard_library_is_all_there(self):
         loader = _importer.Loader()
-        loader.add_folder(_importer.standard_library())
+        loader.add_files(_importer.standard_library(), _importer.modules_below(Path(_importer.standard_library())))
         for name in ("json", "email.mime.text", "xml.etree.ElementTree", "encodings.cp1252"):
             self.assertIn(name, loader.files)
         self.assertNotIn("test.support", loader.files)

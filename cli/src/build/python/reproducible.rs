@@ -140,3 +140,61 @@ fn of_mimalloc(memory: &[u8], python: Range<usize>, process: i64) -> Vec<Range<u
     let begun = words.find(|at| long(memory, *at).is_some_and(|word| (process - SOON..=process).contains(&word)));
     random.chain(begun.map(|at| at..at + 8)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmparser::{Validator, WasmFeatures};
+
+    #[test]
+    fn the_library_is_webassembly() {
+        let library = library().unwrap();
+        Validator::new_with_features(WasmFeatures::default()).validate_all(&library).unwrap();
+        // `dunlin/_build.py` looks for it.
+        assert_eq!(library.windows(11).filter(|window| window == b"0000000000\0").count(), 1);
+    }
+
+    #[test]
+    fn what_one_making_has_is_forgotten_and_nothing_else() {
+        let mut memory = vec![0x11; 600];
+        let mut put = |at: usize, bytes: &[u8]| memory[at..at + bytes.len()].copy_from_slice(bytes);
+        // A constant of Python's, one that is like a time, the state of the generator, and a time.
+        put(64, b"expand 32-byte k");
+        put(96, &7844_i64.to_le_bytes());
+        put(200, b"expand 32-byte k");
+        put(480, &7844_i64.to_le_bytes());
+        put(520, &7_i64.to_le_bytes());
+        put(528, &844_528_652_i64.to_le_bytes());
+        let data: String = memory.iter().map(|byte| format!("\\{byte:02x}")).collect();
+        let mut component = wat::parse_str(format!(
+            r#"(component (core module (memory (export "memory") 1)
+                (global (export "__stack_pointer") (mut i32) (i32.const 40))
+                (global (export "{PYTHON}:memory_base") i32 (i32.const 64))
+                (global (export "{AFTER_PYTHON}:memory_base") i32 (i32.const 512))
+                (global (export "{CLOCK}:memory_base") i32 (i32.const 512))
+                (data (i32.const 0) "{data}")))"#
+        ))
+        .unwrap();
+        let before = component.clone();
+        forget(&mut component).unwrap();
+
+        for range in [0..40, 188..200, 216..332, 480..488, 520..536] {
+            memory[range].fill(0);
+        }
+        let at = component.len() - memory.len();
+        assert_eq!(component[..at], before[..at]);
+        assert!(
+            component[at..] == memory,
+            "{:?}",
+            (0..600).filter(|n| component[at + n] != memory[*n]).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_component_of_another_kind_stays_as_it_is() {
+        let before = wat::parse_str(r#"(component (core module (memory 1) (data (i32.const 0) "data")))"#).unwrap();
+        let mut component = before.clone();
+        forget(&mut component).unwrap();
+        assert_eq!(component, before);
+    }
+}

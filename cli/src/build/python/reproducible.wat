@@ -3,11 +3,12 @@
 ;;
 ;; - Before Python begins, it sets the seed of hashes, and has nothing written beside the sources. `dunlin/_build.py` writes a seed
 ;;   of the source's own in here, so that who doesn't know the source can't tell which keys have the same hash.
+;;   And Python looks for its first module where `dunlin/_finder.py` is, which doesn't list folders.
 ;; - As long as the component is made, memory is empty when Python gets it, and is emptied when Python gives it back. Else the
 ;;   times and the numbers of files would stay in the gaps between its objects.
 ;; - When Python loads it as a module, at the end, memory is given out as ever.
 (module
-  (@dylink.0 (mem-info (memory 208 2) (table 4 0)) (needed "libc.so"))
+  (@dylink.0 (mem-info (memory 272 2) (table 4 0)) (needed "libc.so"))
 
   (import "env" "memory" (memory 1))
   (import "env" "__indirect_function_table" (table 4 funcref))
@@ -30,13 +31,16 @@
   (data (i32.add (global.get $data) (i32.const 148)) "0000000000\00")
   (data (i32.add (global.get $data) (i32.const 160)) "PYTHONDONTWRITEBYTECODE\00")
   (data (i32.add (global.get $data) (i32.const 184)) "1\00")
-  (data (i32.add (global.get $data) (i32.const 188)) "_reproducible\00")
+  (data (i32.add (global.get $data) (i32.const 188)) "PYTHONPATH\00")
+  (data (i32.add (global.get $data) (i32.const 200)) "/2/first.zip:/python:/world:/0:/1:/2:/3:/bundled\00")
+  (data (i32.add (global.get $data) (i32.const 252)) "_reproducible\00")
   (elem (global.get $hooks) func $on_malloc $on_calloc $on_realloc $on_free)
 
   (func (export "__wasm_call_ctors")
     (local $domain i32)
     (call $set (i32.const 132) (i32.const 148))
     (call $set (i32.const 160) (i32.const 184))
+    (call $set (i32.const 188) (i32.const 200))
     ;; What protects the stack is the same in all sandboxes of a component; so it may be the same in all components.
     (i32.store (global.get $guard) (i32.const 0))
     (i32.store offset=4 (global.get $data) (global.get $hooks))
@@ -63,7 +67,7 @@
       (call $set_allocator (local.get $domain) (call $kept (local.get $domain)))
       (local.set $domain (i32.add (local.get $domain) (i32.const 1)))
       (br_if $each (i32.lt_u (local.get $domain) (i32.const 3))))
-    (i32.store offset=100 (global.get $data) (i32.add (global.get $data) (i32.const 188)))
+    (i32.store offset=100 (global.get $data) (i32.add (global.get $data) (i32.const 252)))
     (call $module (i32.add (global.get $data) (i32.const 80)) (i32.const 1013)))
 
   (func $on_malloc (param $context i32) (param $size i32) (result i32)
