@@ -1,8 +1,8 @@
 """How modules are found while a component is made: places are tried, and no folder is listed.
 
 A file system lists a folder in an order of its own. What is read in another order has another place in memory, so a component
-would have other bytes on another machine. Python reads its first file for the module `encodings`: `_build` has it find this one
-instead, which puts things right and leaves.
+would have other bytes on another machine. The first file that Python reads is that of its module `encodings`: `_build` has it
+find this one, which changes how the next are found, and makes way for the real one.
 """
 
 # mypy: ignore-errors
@@ -45,7 +45,7 @@ def _spec(name, file, loader, parts=None):
     return files.spec_from_file_location(name, file, loader=loader(name, file), submodule_search_locations=parts)
 
 
-sys.path.remove(__path__[0].rpartition("/")[0])
+sys.path.remove(__file__.removesuffix("/encodings/__init__.py"))
 sys.meta_path[sys.meta_path.index(files.PathFinder)] = Finder
 sys.path_importer_cache.clear()
 del sys.modules["encodings"]

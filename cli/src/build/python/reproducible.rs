@@ -134,7 +134,7 @@ fn of_mimalloc(memory: &[u8], python: Range<usize>, process: i64) -> Vec<Range<u
     let Some(own) = memory.get(python.clone()) else { return Vec::new() };
     // The same words are among the constants, which come first.
     let state = own.windows(STATE.len()).rposition(|window| window == STATE).map(|at| python.start + at);
-    let random = state.into_iter().flat_map(|at| [at - NUMBERS..at, at + STATE.len()..at + STATE_ENDS]);
+    let random = state.into_iter().flat_map(|at| [at.saturating_sub(NUMBERS)..at, at + STATE.len()..at + STATE_ENDS]);
     // It is among what began as zero, which comes last.
     let mut words = python.step_by(8).rev();
     let begun = words.find(|at| long(memory, *at).is_some_and(|word| (process - SOON..=process).contains(&word)));
