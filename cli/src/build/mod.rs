@@ -12,6 +12,7 @@ mod c;
 mod componentize;
 mod go;
 mod javascript;
+mod jump;
 mod link;
 mod project;
 mod python;
