@@ -45,10 +45,13 @@ pub(crate) fn inspect(upload: &Bytes) -> Result<Inspected, CompileError> {
     if !upload.starts_with(b"\0asm") {
         return Err(CompileError::NotWasm { found: describe_start(upload) });
     }
-    Validator::new_with_features(WasmFeatures::all()).validate_all(upload).map_err(invalid)?;
     let bytes = match names(upload)? {
+        // Validated by the engine, on all its threads, when it is compiled.
         (Encoding::Component, ..) => upload.clone(),
-        (Encoding::Module, _, exports) => Bytes::from(componentize(upload, &exports)?),
+        (Encoding::Module, _, exports) => {
+            validate(upload)?;
+            Bytes::from(componentize(upload, &exports)?)
+        }
     };
     let (_, imports, exports) = names(&bytes)?;
     let (shape, export) = recognise(&exports)?;
@@ -56,6 +59,11 @@ pub(crate) fn inspect(upload: &Bytes) -> Result<Inspected, CompileError> {
         return Err(CompileError::Import { import: import.clone(), reason: OFFERED_IN_WORDS.into() });
     }
     Ok(Inspected { bytes, shape, export: export.to_owned(), imports })
+}
+
+/// Says where in it a fault is, which the engine doesn't.
+pub(crate) fn validate(bytes: &[u8]) -> Result<(), CompileError> {
+    Validator::new_with_features(WasmFeatures::all()).validate_all(bytes).map(drop).map_err(invalid)
 }
 
 fn is_offered(import: &str) -> bool {

@@ -269,7 +269,10 @@ impl Shared {
                     }
                     return Ok((machine, compiled));
                 }
-                Err(error) => refused = Some(format!("{error:#}")),
+                Err(error) => {
+                    component::validate(&inspected.bytes)?;
+                    refused = Some(format!("{error:#}"));
+                }
             }
         }
         // Of the last, which knows most.

@@ -103,6 +103,12 @@ async fn components_that_are_none() {
         (whole[..whole.len() / 2].to_vec(), &["damaged or cut off at byte"]),
         (damaged, &["damaged or cut off at byte"]),
         (
+            wat(
+                r#"(component (core module (func (result i32))) (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
+            ),
+            &["damaged or cut off at byte 34", "expected i32 but nothing on stack"],
+        ),
+        (
             wat(r#"(module (func (export "add") (param i32 i32) (result i32) local.get 0))"#),
             &["core module exports no `_start`", "it exports `add`", "wasm32-wasip1", "wasm32-wasip2"],
         ),
