@@ -212,7 +212,7 @@ async fn invoking() {
 }
 
 /// Lines of a process as they come.
-struct Lines(Receiver<String>, Vec<String>);
+pub(crate) struct Lines(Receiver<String>, Vec<String>);
 
 impl Lines {
     fn of(stream: impl Read + Send + 'static) -> Self {
@@ -228,7 +228,7 @@ impl Lines {
     }
 
     /// Waits for a line with this text, and hands it out.
-    fn until(&mut self, text: &str) -> String {
+    pub(crate) fn until(&mut self, text: &str) -> String {
         loop {
             let line = self.0.recv_timeout(Duration::from_secs(60));
             let line = line.unwrap_or_else(|error| panic!("no `{text}` ({error}) in {:#?}", self.1));
@@ -464,15 +464,15 @@ async fn colours() {
 }
 
 /// `dunlin dev` with a platform of its own: build, deploy, and again after each change.
-struct Dev {
+pub(crate) struct Dev {
     process: Running,
-    told: Lines,
+    pub(crate) told: Lines,
     functions: String,
     folder: PathBuf,
 }
 
 impl Dev {
-    fn start(folder: &Path, data: &Path) -> Self {
+    pub(crate) fn start(folder: &Path, data: &Path) -> Self {
         let mut dev = command(&["dev", folder.to_str().unwrap(), "--data", data.to_str().unwrap()]);
         dev.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).env("DUNLIN_LOG", "dunlin_runtime=debug");
         let mut process = Running(dev.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
@@ -486,7 +486,7 @@ impl Dev {
         fs::write(self.folder.join("function.yaml"), manifest).unwrap();
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.functions).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();

@@ -1,6 +1,9 @@
 //! Functions in each language, from nothing: `dunlin new`, `build`, the language's own tests, `test`, `deploy`, and calls.
 
-use crate::harness::{Platform, command, repository, shown};
+use crate::{
+    cli::Dev,
+    harness::{Platform, command, repository, shown},
+};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -207,6 +210,65 @@ def show(request: dunlin.Request):
     assert_eq!(platform.get("/web-rehearsed/ada").await.text(), "(None, set())");
     publish(&platform, "orders", "order.created", "{\"total\": 5}");
     assert_eq!(events(&platform, "rehearsed.events", 1).await[0]["event"]["data"], "None");
+}
+
+/// Its component is made once, and gets the folder's files with each call: a module reads them as where it is built.
+#[test]
+fn python_is_developed_with_its_files() {
+    const SOURCE: &str = r#"
+import importlib.resources
+import json
+from pathlib import Path
+
+import dunlin
+import part
+
+HERE = Path(__file__).resolve().parent
+PRICES = json.loads(HERE.joinpath("prices.json").read_text())
+QUERIES = [path.read_text() for path in HERE.rglob("*.sql")]
+DATA = importlib.resources.files(part).joinpath("data.bin").read_bytes()
+
+
+@dunlin.http
+def show(request: dunlin.Request):
+    if request.params["who"] == "late":
+        return HERE.joinpath("prices.json").read_text()
+    return repr((PRICES, QUERIES, DATA))
+"#;
+    let project = Project::new();
+    project.make("priced", "python", "http");
+    let folder = project.path("priced");
+    write(&folder, "app.py", SOURCE);
+    write(&folder, "prices.json", "{\"tea\": 3}");
+    write(&folder, "sql/all.sql", "select 1");
+    write(&folder, "part/__init__.py", "");
+    fs::write(folder.join("part/data.bin"), b"\xff\0").unwrap();
+    let data = TempDir::new().unwrap();
+    let mut dev = Dev::start(&folder, data.path());
+    dev.told.until("waiting for a change");
+    let shown = |price: u8| format!("({{'tea': {price}}}, ['select 1'], b'\\xff\\x00')");
+    let answer = dev.get("/priced/ada");
+    assert!(answer.contains(&shown(3)), "{answer}");
+    dev.get("/priced/late");
+    dev.told.until("help: there are no files when a function is called");
+
+    let once = |dev: &Dev, served: bool| {
+        let begun = Instant::now();
+        while dev.get("/priced/ada").contains(&shown(4)) != served {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", dev.get("/priced/ada"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    write(&folder, "prices.json", "{\"tea\": 4}");
+    once(&dev, true);
+    // A sandbox that is asked again says again what is wrong.
+    write(&folder, "app.py", &format!("{SOURCE}\nimport nothing\n"));
+    once(&dev, false);
+    dev.get("/priced/ada");
+    for _ in 0..2 {
+        dev.told.until("ModuleNotFoundError: No module named 'nothing'");
+        dev.told.until("import nothing");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,9 +88,10 @@ def build(
 
 
 def developed(source: Path) -> str:
-    """The function's own modules, for the variable `DUNLIN_PYTHON_SOURCE` of a component that was made with `--develop`."""
-    sources = {name: data.decode() for name, data in _files(source.parent) if name.endswith(".py")}
-    return base64.b64encode(zlib.compress(json.dumps(sources, sort_keys=True).encode())).decode()
+    """The function's own files, for the variable `DUNLIN_PYTHON_SOURCE` of a component that was made with `--develop`."""
+    # In JSON a byte is the character of its number.
+    files = {name: data.decode("latin-1") for name, data in _files(source.parent)}
+    return base64.b64encode(zlib.compress(json.dumps(files, sort_keys=True).encode())).decode()
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -152,7 +153,9 @@ def _componentize(world: str, wit: Path, paths: list[Path], library: bytes, outp
 
 
 def _explained(text: str, packages: Path) -> str:
-    """An import that failed for what packages there are."""
+    """An import that failed for what packages or files there are."""
+    if elsewhere := re.search(r"^FileNotFoundError: .*: '([^/'][^']*)'$", text, re.MULTILINE):
+        return f'{text}\nhelp: files of the function are found beside its module: `Path(__file__).with_name("{elsewhere[1]}")`'
     missing = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", text, re.MULTILINE)
     if not missing:
         return text

@@ -23,6 +23,7 @@ from . import _host, _importer, _platform, _registry, _rehearsal, _standard_libr
 from ._errors import Reject, Retry
 from ._handler import Handler as EventHandler
 from ._http import Request, answerer
+from ._own_files import OwnFiles
 
 # What Python imports when it first needs it, and what is not to be slow then.
 import _strptime, random, weakref, encodings.ascii, encodings.idna, encodings.latin_1, traceback  # isort: skip # noqa: E401, F401
@@ -84,6 +85,7 @@ def _prepare():
         called = None
     else:
         _trace.keep_sources()
+        _trace.files_are_gone = True
     _importer.install(_modules())
     return called
 
@@ -128,17 +130,33 @@ def _modules():
 _called = _prepare()
 
 
+_own = None
+"""Developed: the function's own files, which come with the first call."""
+
+
 def _ready():
     global _called
     if _called is None:
-        # Developed: the function's own modules come with the call.
-        sources = json.loads(zlib.decompress(base64.b64decode(os.environ.pop(SOURCE))))
-        loader = next(finder for finder in sys.meta_path if isinstance(finder, _importer.Loader))
-        loader.add_sources(OWN.rstrip("/"), sources)
-        for path, source in sources.items():
-            linecache.cache[OWN + path] = (len(source), None, source.splitlines(keepends=True), OWN + path)
-        _called = _load()
+        # Nothing is left of a call before, which could not import them.
+        _forget_own_modules()
+        with _own_files().there():
+            _called = _load()
+        _trace.files_are_gone = True
     return _called
+
+
+def _own_files():
+    global _own
+    if _own is None:
+        texts = json.loads(zlib.decompress(base64.b64decode(os.environ.pop(SOURCE))))
+        _own = {path: text.encode("latin-1") for path, text in texts.items()}
+    sources = {path: data for path, data in _own.items() if path.endswith(".py")}
+    loader = next(finder for finder in sys.meta_path if isinstance(finder, _importer.Loader))
+    loader.add_sources(OWN.rstrip("/"), sources)
+    for path, data in sources.items():
+        source = data.decode("utf-8", "replace")
+        linecache.cache[OWN + path] = (len(source), None, source.splitlines(keepends=True), OWN + path)
+    return OwnFiles(OWN.rstrip("/"), _own)
 
 
 class Handler(getattr(exports, "Handler", object)):

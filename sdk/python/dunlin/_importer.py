@@ -47,10 +47,10 @@ class Loader(importlib.abc.InspectLoader):
             with open(file, "rb") as source:
                 self._add(folder, file, zlib.compress(source.read(), 6))
 
-    def add_sources(self, folder: str, sources: Mapping[str, str]) -> None:
+    def add_sources(self, folder: str, sources: Mapping[str, bytes]) -> None:
         """Takes in modules that are no files."""
         for path, source in sources.items():
-            self._add(folder, os.path.join(folder, path), zlib.compress(source.encode(), 1))
+            self._add(folder, os.path.join(folder, path), zlib.compress(source, 1))
 
     def _add(self, folder: str, path: str, source: bytes) -> None:
         names = os.path.relpath(path, folder)[: -len(".py")].split(os.sep)
@@ -85,10 +85,15 @@ class Loader(importlib.abc.InspectLoader):
         return self.files[fullname][1]
 
     def get_data(self, path: str) -> bytes:
-        try:
+        if path in self.sources:
             return zlib.decompress(self.sources[path])
-        except KeyError:
-            raise FileNotFoundError(f"`{path}` is not there when the function runs: read it at the top of a module") from None
+        with open(path, "rb") as file:
+            return file.read()
+
+    def get_resource_reader(self, fullname: str) -> object:
+        from importlib.resources.readers import FileReader
+
+        return FileReader(importlib.machinery.SourceFileLoader(fullname, self.files[fullname][0]))
 
 
 def standard_library() -> str:

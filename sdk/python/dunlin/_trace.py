@@ -19,6 +19,10 @@ roots: list[str] = []
 """Folders whose names tell nobody anything: they are left out of the names of files."""
 
 
+files_are_gone = False
+"""A function's files are there while its modules are imported."""
+
+
 def message_of(error: BaseException) -> str:
     """`KeyError: 'total'`; of what the SDK has for saying so, the text alone."""
     text = str(error)
@@ -27,6 +31,8 @@ def message_of(error: BaseException) -> str:
         name, text = (text, "") if text else (name, "")
     # What `add_note` adds.
     notes = [str(note) for note in getattr(error, "__notes__", ())]
+    if files_are_gone and isinstance(error, FileNotFoundError):
+        notes.append("help: there are no files when a function is called: read them at the top of a module")
     return "\n".join([f"{name}: {text}" if text else name, *notes])
 
 

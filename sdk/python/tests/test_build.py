@@ -58,7 +58,13 @@ class BuildTests(unittest.TestCase):
         (self.folder / "out/app.wasm").unlink()
         self.assertEqual(self.build(), 0)
         self.assertTrue((self.folder / "out/app.wasm").exists())
-        for path in ("fn/app.py", "fn/more/part.py", "wit/a.wit", "library.so", "venv/lib/python3.11/site-packages/a-1.dist-info/RECORD"):
+        for path in (
+            "fn/app.py",
+            "fn/more/part.py",
+            "wit/a.wit",
+            "library.so",
+            "venv/lib/python3.11/site-packages/a-1.dist-info/RECORD",
+        ):
             self.write(path, "new = 1")
             self.assertEqual(self.build(), 1, path)
         self.assertEqual(self.build(world="http"), 1)
@@ -96,9 +102,17 @@ class BuildTests(unittest.TestCase):
         self.assertEqual(_build._explained("KeyError: 'a'", self.packages), "KeyError: 'a'")
 
     def test_what_is_developed_is_in_a_variable(self):
-        self.write("fn/data.txt", "x")
-        text = _build.developed(self.folder / "fn/app.py")
-        self.assertEqual(json.loads(zlib.decompress(base64.b64decode(text))), {"app.py": "import dunlin"})
+        (self.folder / "fn/data").write_bytes(bytes(range(256)))
+        files = json.loads(zlib.decompress(base64.b64decode(_build.developed(self.folder / "fn/app.py"))))
+        self.assertEqual(
+            {path: text.encode("latin-1") for path, text in files.items()}, {"app.py": b"import dunlin", "data": bytes(range(256))}
+        )
+
+    def test_a_file_that_is_looked_for_elsewhere(self):
+        text = "FileNotFoundError: [Errno 44] No such file or directory: 'data/prices.json'"
+        self.assertIn(
+            '`Path(__file__).with_name("data/prices.json")`', _build._explained(f'{text}\n  File "app.py"', self.packages)
+        )
 
 
 class ImporterTests(unittest.TestCase):
@@ -121,7 +135,8 @@ class ImporterTests(unittest.TestCase):
             with self.assertRaises(ImportError):
                 import onlyhere.nothing  # type: ignore[import-not-found]  # noqa: F401
         self.assertIn("VALUE = 7", loader.get_source("onlyhere.part"))
-        with self.assertRaisesRegex(FileNotFoundError, "read it at the top of a module"):
+        self.assertIn(b"VALUE = 7", loader.get_data(f"{folder}/onlyhere/part.py"))
+        with self.assertRaises(FileNotFoundError):
             loader.get_data("/other")
 
     def test_the_standard_library_is_all_there(self):

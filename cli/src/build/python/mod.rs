@@ -6,7 +6,7 @@
 //! .dunlin/built/python/NAME         the component of the last build, for the same source
 //! ```
 //! How its parts are put together the SDK knows (`dunlin/_build.py`); `reproducible` sees to it that they give the same bytes
-//! each time. While it is developed, a component is made once for all that it requires, and the source comes to it in a
+//! each time. While it is developed, a component is made once for all that it requires, and the folder's files come to it in a
 //! variable: then nothing has to be compiled after an edit.
 
 mod reproducible;
@@ -22,7 +22,7 @@ use tokio::process::Command;
 
 const TOOL: &str = "componentize-py";
 const VERSION: &str = "0.25.1";
-/// What a component that is made to be developed has its source in.
+/// What a component that is made to be developed has the folder's files in.
 pub(super) const VARIABLE: &str = "DUNLIN_PYTHON_SOURCE";
 
 pub(super) async fn build(project: &Project) -> anyhow::Result<()> {
@@ -32,7 +32,7 @@ pub(super) async fn build(project: &Project) -> anyhow::Result<()> {
     project.finish(&built)
 }
 
-/// The component for all sources of a function that require the same, and the variable that has this one's.
+/// The component for all that a function's folder can have and requires the same, and the variable that has its files.
 pub(super) async fn develop(project: &Project) -> anyhow::Result<Developed> {
     let python = Python::of(project).await?;
     let stamp = format!(
