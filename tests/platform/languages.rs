@@ -264,7 +264,8 @@ def show(request: dunlin.Request):
     // A sandbox that is asked again says again what is wrong.
     write(&folder, "app.py", &format!("{SOURCE}\nimport nothing\n"));
     once(&dev, false);
-    dev.get("/priced/ada");
+    let answer = dev.get("/priced/ada");
+    assert!(answer.contains("500") && answer.contains("application/problem+json"), "{answer}");
     for _ in 0..2 {
         dev.told.until("ModuleNotFoundError: No module named 'nothing'");
         dev.told.until("import nothing");

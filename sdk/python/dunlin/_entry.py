@@ -22,7 +22,7 @@ from wit_world.imports import wasi_http_types as wasi
 from . import _host, _importer, _platform, _registry, _rehearsal, _standard_library, _trace
 from ._errors import Reject, Retry
 from ._handler import Handler as EventHandler
-from ._http import Request, answerer
+from ._http import Request, answerer, failed
 from ._own_files import OwnFiles
 
 # What Python imports when it first needs it, and what is not to be slow then.
@@ -189,20 +189,18 @@ def _failure(error):
 
 class IncomingHandler(getattr(exports, "IncomingHandler", object)):
     def handle(self, request, response_out):
-        response = None
         try:
             answer = _ready()
             response = answer(_request(request))
             fields = _fields(response)
         except BaseException as error:
-            _host.host.log("error", _trace.describe(error), [])
-            fields = wasi.Fields.from_list([])
-            response = None
+            response = failed(error)
+            fields = _fields(response)
         outgoing = wasi.OutgoingResponse(fields)
-        outgoing.set_status_code(response.status if response else 500)
+        outgoing.set_status_code(response.status)
         body = outgoing.body()
         wasi.ResponseOutparam.set(response_out, Ok(outgoing))
-        pieces = [] if response is None else [response.body] if isinstance(response.body, bytes) else response.body
+        pieces = [response.body] if isinstance(response.body, bytes) else response.body
         try:
             _platform.write_body(body, pieces)
         except Err:

@@ -222,7 +222,7 @@ def answerer(registered: _registry.Registered) -> Answer:
             return _response(answer(request))
         # `SystemExit` too: nothing that a request does is to end the others.
         except BaseException as error:
-            return _failed(error)
+            return failed(error)
 
     return safe
 
@@ -240,7 +240,8 @@ def _response(answer: Any) -> Response:
     return Response(answer)
 
 
-def _failed(error: BaseException) -> Response:
+def failed(error: BaseException) -> Response:
+    """The answer when there is none: what went wrong goes to the log, and to the caller what is meant for it."""
     status = 500
     detail: str | None = None
     headers: dict[str, str] = {}
