@@ -482,6 +482,19 @@ impl Dev {
         Self { process, told, functions, folder: folder.to_owned() }
     }
 
+    /// Waits for an answer that is wanted.
+    pub(crate) fn until(&self, path: &str, wanted: impl Fn(&str) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.get(path);
+            if wanted(&answer) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{answer}; {:#?}", self.told.1);
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn write(&self, manifest: &str) {
         fs::write(self.folder.join("function.yaml"), manifest).unwrap();
     }
@@ -563,11 +576,7 @@ fn developing() {
 
     fs::copy(guest("misbehave"), functions.join("source.wasm")).unwrap();
     dev.write(&manifest(good, "four"));
-    let begun = Instant::now();
-    while !dev.get("/env").contains("\"WORD\":\"four\"") {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{:#?}", dev.told.1);
-        thread::sleep(Duration::from_millis(20));
-    }
+    dev.until("/env", |answer| answer.contains("\"WORD\":\"four\""));
     assert_eq!(dev.process.interrupt(), Some(130));
     assert!(TcpStream::connect(&dev.functions).is_err(), "its platform ends with it");
 }

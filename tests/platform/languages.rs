@@ -252,18 +252,11 @@ def show(request: dunlin.Request):
     dev.get("/priced/late");
     dev.told.until("help: there are no files when a function is called");
 
-    let once = |dev: &Dev, served: bool| {
-        let begun = Instant::now();
-        while dev.get("/priced/ada").contains(&shown(4)) != served {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{}", dev.get("/priced/ada"));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
     write(&folder, "prices.json", "{\"tea\": 4}");
-    once(&dev, true);
+    dev.until("/priced/ada", |answer| answer.contains(&shown(4)));
     // A sandbox that is asked again says again what is wrong.
     write(&folder, "app.py", &format!("{SOURCE}\nimport nothing\n"));
-    once(&dev, false);
+    dev.until("/priced/ada", |answer| !answer.contains(&shown(4)));
     let answer = dev.get("/priced/ada");
     assert!(answer.contains("500") && answer.contains("application/problem+json"), "{answer}");
     for _ in 0..2 {

@@ -62,7 +62,6 @@ def _forget_own_modules():
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(OWN):
             del sys.modules[name]
-    linecache.clearcache()
     _registry.found.clear()
 
 
@@ -82,6 +81,7 @@ def _prepare():
         importlib.import_module("dunlin._urllib")
     if build.DEVELOPED:
         _forget_own_modules()
+        linecache.clearcache()
         called = None
     else:
         _trace.keep_sources()
@@ -128,35 +128,36 @@ def _modules():
 
 
 _called = _prepare()
-
-
-_own = None
+_received = None
 """Developed: the function's own files, which come with the first call."""
 
 
 def _ready():
-    global _called
+    global _called, _received
     if _called is None:
-        # Nothing is left of a call before, which could not import them.
-        _forget_own_modules()
-        with _own_files().there():
-            _called = _load()
+        if _received is None:
+            _received = _receive()
+        try:
+            with _received.there():
+                _called = _load()
+        except BaseException:
+            # The next call is told the same.
+            _forget_own_modules()
+            raise
         _trace.files_are_gone = True
     return _called
 
 
-def _own_files():
-    global _own
-    if _own is None:
-        texts = json.loads(zlib.decompress(base64.b64decode(os.environ.pop(SOURCE))))
-        _own = {path: text.encode("latin-1") for path, text in texts.items()}
-    sources = {path: data for path, data in _own.items() if path.endswith(".py")}
+def _receive():
+    texts = json.loads(zlib.decompress(base64.b64decode(os.environ.pop(SOURCE))))
+    files = {path: text.encode("latin-1") for path, text in texts.items()}
+    sources = {path: data for path, data in files.items() if path.endswith(".py")}
     loader = next(finder for finder in sys.meta_path if isinstance(finder, _importer.Loader))
     loader.add_sources(OWN.rstrip("/"), sources)
     for path, data in sources.items():
         source = data.decode("utf-8", "replace")
         linecache.cache[OWN + path] = (len(source), None, source.splitlines(keepends=True), OWN + path)
-    return OwnFiles(OWN.rstrip("/"), _own)
+    return OwnFiles(OWN.rstrip("/"), files)
 
 
 class Handler(getattr(exports, "Handler", object)):

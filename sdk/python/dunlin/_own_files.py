@@ -12,19 +12,18 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
 class OwnFiles:
     def __init__(self, folder: str, contents: Mapping[str, bytes]) -> None:
         self._files = {f"{folder}/{path}": data for path, data in contents.items()}
-        self._folders: dict[str, list[str]] = {folder: []}
+        self._folders: dict[str, dict[str, None]] = {folder: {}}
         for path in self._files:
-            while path not in self._folders.get(above := os.path.dirname(path), ()):
-                self._folders.setdefault(above, []).append(path)
-                if above == folder:
-                    break
+            while path != folder:
+                above = os.path.dirname(path)
+                self._folders.setdefault(above, {})[path] = None
                 path = above
 
     @contextlib.contextmanager
@@ -86,7 +85,7 @@ class OwnFiles:
         kind, size = (stat.S_IFDIR | 0o755, 0) if data is None else (stat.S_IFREG | 0o644, len(data))
         return os.stat_result((kind, 0, 0, 1, 0, 0, size, 0, 0, 0))
 
-    def _listed(self, path: str) -> list[str]:
+    def _listed(self, path: str) -> Iterable[str]:
         if path in self._files:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         return self._folders[path]

@@ -18,7 +18,6 @@ _SHOWN = 8
 roots: list[str] = []
 """Folders whose names tell nobody anything: they are left out of the names of files."""
 
-
 files_are_gone = False
 """A function's files are there while its modules are imported."""
 
@@ -31,7 +30,8 @@ def message_of(error: BaseException) -> str:
         name, text = (text, "") if text else (name, "")
     # What `add_note` adds.
     notes = [str(note) for note in getattr(error, "__notes__", ())]
-    if files_are_gone and isinstance(error, FileNotFoundError):
+    # One that a function raises for reasons of its own names no file.
+    if files_are_gone and isinstance(error, FileNotFoundError) and error.filename is not None:
         notes.append("help: there are no files when a function is called: read them at the top of a module")
     return "\n".join([f"{name}: {text}" if text else name, *notes])
 

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from unittest import mock
 
-from dunlin import _build, _importer
+from dunlin import _build, _importer, _trace
 
 
 class BuildTests(unittest.TestCase):
@@ -136,8 +136,12 @@ class ImporterTests(unittest.TestCase):
                 import onlyhere.nothing  # type: ignore[import-not-found]  # noqa: F401
         self.assertIn("VALUE = 7", loader.get_source("onlyhere.part"))
         self.assertIn(b"VALUE = 7", loader.get_data(f"{folder}/onlyhere/part.py"))
-        with self.assertRaises(FileNotFoundError):
+        with self.assertRaises(FileNotFoundError) as missing:
             loader.get_data("/other")
+        self.assertNotIn("help", _trace.message_of(missing.exception))
+        with mock.patch.object(_trace, "files_are_gone", True):
+            self.assertRegex(_trace.message_of(missing.exception), "read them at the top of a module")
+            self.assertEqual(_trace.message_of(FileNotFoundError("order 7")), "FileNotFoundError: order 7")
 
     def test_the_standard_library_is_all_there(self):
         loader = _importer.Loader()
